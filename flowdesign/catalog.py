@@ -1,0 +1,220 @@
+"""What exists: model files, samplers, schedules and the phrases a policy may add to a prompt.
+
+Rows of data, and the one place where a name becomes a path. A name from a workflow is looked up
+in a listing of the models folders and never joined to a path, so no name can reach outside them.
+Order matters in every table: it is the order of the tokens, so tables only ever grow at the end.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+ROOT = Path(__file__).resolve().parent.parent
+MODELS = ROOT / "checkpoints" / "miniature"
+MODELS_VARIABLE = "FLOWDESIGN_MODELS"  # more models folders, separated as in PATH
+
+KINDS = ("checkpoints", "loras", "vae", "upscale_models")  # ComfyUI's folder names
+SUFFIX = ".safetensors"  # the only weights file ever opened: a pickle can run code
+MAX_DEPTH = 3  # folders below a kind that are searched
+MAX_SHOWN = 30  # names in a message
+
+SAMPLERS = (
+    "euler",
+    "euler_ancestral",
+    "heun",
+    "dpmpp_2m",
+    "dpmpp_2m_sde",
+    "dpmpp_sde",
+    "ddim",
+    "uni_pc",
+    "lcm",
+)
+SCHEDULERS = (
+    "normal",
+    "karras",
+    "exponential",
+    "sgm_uniform",
+    "simple",
+    "ddim_uniform",
+    "beta",
+)
+
+PREFIXES = ("", "crisp, ", "clean, ", "crisp, clean, ")  # put before the prompt
+NEGATIVES = ("", "blurry", "messy", "blurry, messy")
+
+
+class CatalogError(ValueError):
+    """Something was asked of the catalogue that it does not have.
+
+    CatalogError
+    ├── UnknownAsset      no installed file has this name
+    └── NothingInstalled  no checkpoint of the catalogue is installed
+    """
+
+
+class UnknownAsset(CatalogError):
+    """No installed model of the kind has the name; the message suggests one."""
+
+
+class NothingInstalled(CatalogError):
+    """No checkpoint that the catalogue knows is installed, so no workflow can run."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Models that share a latent space, and the image sizes that suit them, in pixels."""
+
+    name: str
+    sizes: tuple[tuple[int, int], ...]  # width, height of a first pass
+    multiple: int  # every sampled width and height is a multiple of it (VAE 8 x UNet downsamples)
+    max_sampling: int  # longest side a sampler is given
+    max_image: int  # longest side of any image on the way
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A model the vocabulary knows. `scale` is the factor of an upscale model."""
+
+    name: str
+    kind: str
+    family: str
+    about: str
+    licence: str = "Apache-2.0"
+    native_size: int = 0
+    base: str = ""
+    scale: int = 1
+
+
+MINIATURE = Family(
+    name="miniature",
+    sizes=((64, 64), (80, 80), (96, 96), (128, 128)),
+    multiple=16,
+    max_sampling=128,
+    max_image=512,
+)
+FAMILIES: Mapping[str, Family] = MappingProxyType({MINIATURE.name: MINIATURE})
+
+
+def _checkpoint(name: str, about: str) -> Asset:
+    return Asset(name, "checkpoints", "miniature", about, native_size=64)
+
+
+def _lora(name: str, base: str, about: str) -> Asset:
+    return Asset(name, "loras", "miniature", about, base=base)
+
+
+ASSETS: tuple[Asset, ...] = (
+    _checkpoint("mini_flat", "Flat style: circles, squares and triangles on white."),
+    _checkpoint("mini_outline", "Outline style: stars, hearts and drops on white."),
+    _checkpoint("mini_night", "Night style: crosses, bolts and diamonds on a dark background."),
+    _checkpoint("mini_striped", "Striped style: houses, trees and fish."),
+    _lora("flat_dusk", "mini_flat", "Scenes at dusk, for mini_flat."),
+    _lora("outline_mint", "mini_outline", "Scenes on mint, for mini_outline."),
+    _lora("night_crowd", "mini_night", "Crowds of five or six objects, for mini_night."),
+    _lora("striped_sand", "mini_striped", "Scenes on sand, for mini_striped."),
+    Asset("mini_vae", "vae", "miniature", "The VAE that every miniature checkpoint carries."),
+    Asset("mini_vae_soft", "vae", "miniature", "A VAE with a softer decoder."),
+    Asset("mini_2x", "upscale_models", "any", "Doubles an image.", scale=2),
+    Asset("mini_4x", "upscale_models", "any", "Makes an image four times as wide.", scale=4),
+)
+_BY_NAME = {(asset.kind, asset.name): asset for asset in ASSETS}
+
+
+def asset(kind: str, name: str) -> Asset | None:
+    """Return the known row of a name, or None for a file that only the user knows."""
+    return _BY_NAME.get((kind, name))
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return what a person who typed `name` needs: the nearest known name and all of them."""
+    names = [each for each in known if each]
+    if not names:
+        return "None is known here."
+    near = difflib.get_close_matches(name[:100].lower(), [n.lower() for n in names], 1, 0.55)
+    hint = next((f"Did you mean '{n}'? " for n in names if near and n.lower() == near[0]), "")
+    return (
+        f"{hint}Known: {', '.join(names[:MAX_SHOWN])}{', ...' if len(names) > MAX_SHOWN else ''}."
+    )
+
+
+class Installed:
+    """The model files found on this machine, by kind and name."""
+
+    def __init__(self, paths: Mapping[str, Mapping[str, Path]]) -> None:
+        self._paths = {kind: dict(paths.get(kind, {})) for kind in KINDS}
+        self._names = {kind: _ordered(kind, self._paths[kind]) for kind in KINDS}
+
+    def names(self, kind: str) -> tuple[str, ...]:
+        """Return the installed names of a kind: known ones in catalogue order, then the others."""
+        if kind not in self._names:
+            raise CatalogError(f"Unknown kind of model '{kind}'. {suggest(kind, KINDS)}")
+        return self._names[kind]
+
+    def path(self, kind: str, name: str) -> Path:
+        """Return the file or diffusers folder of a model; raises UnknownAsset."""
+        if name not in self.names(kind):
+            raise UnknownAsset(
+                f"Unknown {singular(kind)} '{name}'. {suggest(name, self.names(kind))}"
+            )
+        return self._paths[kind][name]
+
+
+def singular(kind: str) -> str:
+    """Return the word for one model of a kind, for messages."""
+    return {"checkpoints": "checkpoint", "loras": "LoRA", "vae": "VAE"}.get(kind, "upscale model")
+
+
+def _ordered(kind: str, found: Mapping[str, Path]) -> tuple[str, ...]:
+    known = [row.name for row in ASSETS if row.kind == kind and row.name in found]
+    return (*known, *sorted(set(found) - set(known)))
+
+
+def models_folders() -> tuple[Path, ...]:
+    """Return the models folders of this machine: the shipped one, then FLOWDESIGN_MODELS."""
+    more = os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)
+    return (MODELS, *(Path(folder).expanduser() for folder in more if folder))
+
+
+def installed(folders: Sequence[Path] | None = None) -> Installed:
+    """Scan the models folders; the first folder that has a name wins, a missing one is empty."""
+    paths: dict[str, dict[str, Path]] = {kind: {} for kind in KINDS}
+    for folder in models_folders() if folders is None else folders:
+        for kind in KINDS:
+            for name, path in _scan(Path(folder) / kind, "", MAX_DEPTH):
+                paths[kind].setdefault(name, path)
+    return Installed(paths)
+
+
+def known_assets() -> Installed:
+    """Return the whole catalogue as if it were installed here; the paths need not exist."""
+    paths: dict[str, dict[str, Path]] = {kind: {} for kind in KINDS}
+    for row in ASSETS:
+        paths[row.kind][row.name] = MODELS / row.kind / row.name
+    return Installed(paths)
+
+
+def _scan(folder: Path, prefix: str, depth: int) -> Iterable[tuple[str, Path]]:
+    """Yield (name, path) of every model below a folder; a name is relative and without suffix."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:  # absent or unreadable: nothing is installed there
+        return
+    for entry in entries:
+        path = Path(entry.path)
+        if entry.name.startswith("."):
+            continue
+        if entry.is_file() and entry.name.endswith(SUFFIX):
+            yield prefix + entry.name.removesuffix(SUFFIX), path
+        elif entry.is_dir() and _is_diffusers(path):
+            yield prefix + entry.name, path
+        elif entry.is_dir() and depth > 1:
+            yield from _scan(path, f"{prefix}{entry.name}/", depth - 1)
+
+
+def _is_diffusers(folder: Path) -> bool:
+    return (folder / "model_index.json").is_file() or (folder / "config.json").is_file()

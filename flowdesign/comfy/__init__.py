@@ -1,0 +1,19 @@
+"""ComfyUI's files, in and out: API JSON, interface JSON, and the text chunks of a PNG.
+
+Exports pass the validation of a real ComfyUI; reading never raises, whatever the file holds.
+"""
+
+from flowdesign.comfy.export import to_api, to_ui
+from flowdesign.comfy.importing import Imported, from_json, from_text
+from flowdesign.comfy.png import png_info, read_file, read_png
+
+__all__ = [
+    "Imported",
+    "from_json",
+    "from_text",
+    "png_info",
+    "read_file",
+    "read_png",
+    "to_api",
+    "to_ui",
+]

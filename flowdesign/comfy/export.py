@@ -1,0 +1,131 @@
+"""From a valid workflow to ComfyUI's two formats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flowdesign.nodes import NODES, NodeType
+from flowdesign.workflow import Workflow, canonical, source, topological_order
+
+CONTROL = "fixed"  # what the interface does with the seed after a run: keep it
+COLUMN, GAP = 360, 40  # pixels on the canvas
+_WIDTH, _HEADER, _ROW, _TEXT = 315, 46, 26, 100
+
+
+def to_api(workflow: Workflow) -> dict[str, Any]:
+    """Return the API format, which `/prompt` takes; bind prompt and seed before."""
+    return {
+        node: {
+            "inputs": {
+                name: list(value) if isinstance(value, list | tuple) else value
+                for name, value in each["inputs"].items()
+            },
+            "class_type": each["class_type"],
+            "_meta": {"title": each["class_type"]},
+        }
+        for node, each in workflow.items()
+    }
+
+
+def to_ui(workflow: Workflow) -> dict[str, Any]:
+    """Return the interface format (litegraph 0.4), laid out from left to right by depth.
+
+    Ids are kept when all are whole numbers, as the interface needs; else the canonical ones are used.
+    """
+    if not all(node.isascii() and node.isdigit() and str(int(node)) == node for node in workflow):
+        workflow = canonical(workflow)
+    order = topological_order(workflow)
+    links = _links(workflow, order)
+    places = _places(workflow, order)
+    return {
+        "last_node_id": max(map(int, workflow), default=0),
+        "last_link_id": len(links),
+        "nodes": [
+            _node(workflow, node, index, places[node], links) for index, node in enumerate(order)
+        ],
+        "links": links,
+        "groups": [],
+        "config": {},
+        "extra": {},
+        "version": 0.4,
+    }
+
+
+def _sockets(declared: NodeType) -> list[str]:
+    return [each.name for each in declared.inputs if each.is_socket]
+
+
+def _links(workflow: Workflow, order: list[str]) -> list[list[Any]]:
+    """Return [link id, origin id, origin slot, target id, target slot, type] of every link."""
+    found: list[list[Any]] = []
+    for node in order:
+        for slot, name in enumerate(_sockets(NODES[workflow[node]["class_type"]])):
+            link = source(workflow, node, name)
+            if link:
+                socket = NODES[workflow[link[0]]["class_type"]].outputs[link[1]]
+                found.append([len(found) + 1, int(link[0]), link[1], int(node), slot, socket])
+    return found
+
+
+def _node(
+    workflow: Workflow, node: str, order: int, place: tuple[int, int], links: list[list[Any]]
+) -> dict[str, Any]:
+    declared = NODES[workflow[node]["class_type"]]
+    arriving = {link[4]: link[0] for link in links if link[3] == int(node)}
+    return {
+        "id": int(node),
+        "type": declared.class_type,
+        "pos": list(place),
+        "size": [_WIDTH, _height(declared)],
+        "flags": {},
+        "order": order,
+        "mode": 0,
+        "inputs": [
+            {"name": name, "type": declared.input(name).type, "link": arriving.get(slot)}
+            for slot, name in enumerate(_sockets(declared))
+        ],
+        "outputs": [
+            {
+                "name": socket,
+                "type": socket,
+                "links": [k[0] for k in links if k[1] == int(node) and k[2] == slot],
+                "slot_index": slot,
+            }
+            for slot, socket in enumerate(declared.outputs)
+        ],
+        "properties": {"Node name for S&R": declared.class_type},
+        "widgets_values": _widgets(declared, workflow[node]["inputs"]),
+    }
+
+
+def _widgets(declared: NodeType, inputs: Mapping[str, Any]) -> list[Any]:
+    """Return the values by position; a seed is followed by what happens to it after a run."""
+    values: list[Any] = []
+    for each in declared.widgets:
+        values.append(inputs.get(each.name, each.default))
+        if each.control:
+            values.append(CONTROL)
+    return values
+
+
+def _height(declared: NodeType) -> int:
+    rows = max(len(_sockets(declared)), len(declared.outputs)) + len(declared.widgets)
+    controls = sum(each.control for each in declared.widgets)
+    texts = sum(each.name == "text" for each in declared.widgets)
+    return _HEADER + _ROW * (rows + controls) + _TEXT * texts
+
+
+def _places(workflow: Workflow, order: list[str]) -> dict[str, tuple[int, int]]:
+    """Return where each node stands: a column per depth, nodes below each other in it."""
+    depth: dict[str, int] = {}
+    bottom: dict[int, int] = {}
+    places: dict[str, tuple[int, int]] = {}
+    for node in order:
+        declared = NODES[workflow[node]["class_type"]]
+        before = [source(workflow, node, name) for name in _sockets(declared)]
+        depth[node] = max((depth[link[0]] + 1 for link in before if link), default=0)
+        top = bottom.get(depth[node], 0)
+        places[node] = (depth[node] * COLUMN, top)
+        bottom[depth[node]] = top + _height(declared) + GAP
+    return places

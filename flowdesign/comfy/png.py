@@ -1,0 +1,186 @@
+"""PNG files that carry their workflow.
+
+Reading walks the chunks itself and never decodes a pixel, so no image can blow up; compressed text
+is inflated up to a limit. Writing adds three chunks: ComfyUI's `prompt` and `workflow`, and ours.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowdesign import __version__
+from flowdesign.catalog import Installed
+from flowdesign.comfy.export import to_api, to_ui
+from flowdesign.comfy.importing import Imported, failed, from_text
+from flowdesign.tokens import NotInLanguage, encode, sentence_text
+from flowdesign.workflow import Workflow, bind, unbind
+
+if TYPE_CHECKING:
+    from PIL.PngImagePlugin import PngInfo
+
+MAX_FILE = 20 * 2**20  # bytes
+MAX_TEXT = 4 * 2**20  # bytes of one text chunk once inflated
+MAX_CHUNKS = 10_000
+MAX_PIXELS = 64_000_000
+CHUNKS = ("flowdesign", "prompt", "workflow")  # the order in which they are trusted
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+class _Refused(ValueError):
+    """The file is not read any further; the message says why."""
+
+
+def png_info(
+    workflow: Workflow, prompt: str, seed: int, extra: Mapping[str, Any] | None = None
+) -> PngInfo:
+    """Return the chunks for `image.save(..., pnginfo=...)`, from a workflow, bound or not.
+
+    `extra` adds to FlowDesign's own record or replaces its defaults: scores, fidelity, renderer.
+    """
+    from PIL.PngImagePlugin import PngInfo  # here, because the command line starts without it
+
+    workflow = unbind(workflow, prompt)[0]
+    bound = bind(workflow, prompt, seed)
+    record = {
+        "prompt": prompt,
+        "seed": seed,
+        "sentence": _sentence(workflow),
+        "workflow": workflow,
+        "scores": {},
+        "fidelity": "",
+        "renderer": "",
+        "version": __version__,
+        **(extra or {}),
+    }
+    info = PngInfo()
+    for name, value in (
+        ("prompt", to_api(bound)),
+        ("workflow", to_ui(bound)),
+        ("flowdesign", record),
+    ):
+        info.add_text(name, json.dumps(value))
+    return info
+
+
+def _sentence(workflow: Workflow) -> str:
+    try:
+        return sentence_text(encode(workflow).tokens)
+    except NotInLanguage:
+        return ""  # a workflow that only ComfyUI's format can say
+
+
+def read_file(path: str | Path, installed: Installed | None = None) -> Imported:
+    """Import a PNG or JSON file, told apart by content; never raises."""
+    try:
+        data = _bytes(Path(path))
+        if data.startswith(_SIGNATURE):
+            return _from_png(data, installed)
+        return from_text(data.decode("utf-8-sig"), installed)
+    except UnicodeDecodeError:
+        return failed("not_a_workflow_file", "This is neither a PNG nor a JSON file.")
+    except _Refused as refusal:
+        return failed("unreadable_file", str(refusal))
+
+
+def read_png(path: str | Path, installed: Installed | None = None) -> Imported:
+    """Import the workflow a PNG carries; never raises."""
+    try:
+        data = _bytes(Path(path))
+        if not data.startswith(_SIGNATURE):
+            return failed("not_a_png", "This is not a PNG file.")
+        return _from_png(data, installed)
+    except _Refused as refusal:
+        return failed("unreadable_file", str(refusal))
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE + 1)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = getattr(error, "strerror", None) or "not a usable path"
+        raise _Refused(f"The file cannot be read: {reason}.") from error
+    if len(data) > MAX_FILE:
+        raise _Refused(f"The file is larger than {MAX_FILE // 2**20} MB.")
+    return data
+
+
+def _from_png(data: bytes, installed: Installed | None) -> Imported:
+    """Import from the first chunk that gives a workflow, in the order of trust."""
+    texts = _texts(data)
+    found = [from_text(texts[name], installed) for name in CHUNKS if name in texts]
+    if not found:
+        return failed(
+            "no_workflow", "The PNG carries no workflow: its text was removed or never there."
+        )
+    return next((each for each in found if each.workflow is not None), found[0])
+
+
+def _texts(data: bytes) -> dict[str, str]:
+    """Return the wanted text chunks of a PNG."""
+    found: dict[str, str] = {}
+    for kind, body in _chunks(data):
+        if kind == b"IHDR":
+            _check_size(body)
+        keyword = body.split(b"\0", 1)[0].decode("latin-1")
+        if kind in _TEXT_CHUNKS and keyword in CHUNKS and keyword not in found:
+            found[keyword] = _TEXT_CHUNKS[kind](body[len(keyword) + 1 :])
+    return found
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = len(_SIGNATURE)
+    for _ in range(MAX_CHUNKS):
+        length = int.from_bytes(data[at : at + 4], "big")
+        kind, body = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
+        if len(kind) < 4 or len(body) < length or kind == b"IEND":
+            return  # the end, or a file cut short: what came before still counts
+        yield kind, body
+        at += length + 12
+    raise _Refused(f"The PNG has more than {MAX_CHUNKS} chunks.")
+
+
+def _check_size(header: bytes) -> None:
+    width, height = (int.from_bytes(header[i : i + 4], "big") for i in (0, 4))
+    if width * height > MAX_PIXELS:
+        raise _Refused(f"The PNG claims {width}x{height} pixels; at most {MAX_PIXELS} are read.")
+
+
+def _plain(body: bytes) -> str:
+    if len(body) > MAX_TEXT:
+        raise _Refused(f"A text in the PNG is larger than {MAX_TEXT // 2**20} MB.")
+    return body.decode("latin-1")
+
+
+def _compressed(body: bytes) -> str:
+    return _inflated(body[1:]).decode("latin-1")
+
+
+def _international(body: bytes) -> str:
+    """Return an iTXt text: flag, method, language, translated keyword, then UTF-8."""
+    flag, rest = body[:1], body[2:].split(b"\0", 2)
+    if len(rest) < 3:
+        return ""
+    raw = _inflated(rest[2]) if flag == b"\1" else rest[2]
+    if len(raw) > MAX_TEXT:
+        raise _Refused(f"A text in the PNG is larger than {MAX_TEXT // 2**20} MB.")
+    return raw.decode("utf-8", errors="replace")
+
+
+def _inflated(data: bytes) -> bytes:
+    """Inflate no further than the limit: a few bytes can claim gigabytes."""
+    inflater = zlib.decompressobj()
+    try:
+        raw = inflater.decompress(data, MAX_TEXT)
+    except zlib.error as error:
+        raise _Refused("A compressed text in the PNG is damaged.") from error
+    if inflater.unconsumed_tail:
+        raise _Refused(f"A compressed text in the PNG is larger than {MAX_TEXT // 2**20} MB.")
+    return raw
+
+
+_TEXT_CHUNKS = {b"tEXt": _plain, b"zTXt": _compressed, b"iTXt": _international}

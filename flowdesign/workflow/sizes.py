@@ -1,0 +1,129 @@
+"""How large every latent and image of a workflow is, without rendering it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from flowdesign.catalog import asset
+from flowdesign.workflow.graph import Workflow, source, topological_order
+
+VAE_FACTOR = 8  # pixels of an image per latent element, per side
+UNKNOWN_SCALE = 4  # assumed of an upscale model that the catalogue does not know
+MAX_PIXELS = {"LATENT": 2048 * 2048, "IMAGE": 4096 * 4096}
+
+
+class Size(NamedTuple):
+    """Width and height in pixels (of a latent: of the image it stands for), and the batch."""
+
+    width: int
+    height: int
+    batch: int
+    socket: str  # LATENT or IMAGE
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the whole batch."""
+        return self.width * self.height * self.batch
+
+    @property
+    def fault(self) -> str:
+        """Why nothing of this size is rendered, or an empty string."""
+        if self.width < 1 or self.height < 1:
+            return f"{self.width}x{self.height} pixels are too few."
+        limit = MAX_PIXELS[self.socket]
+        if self.pixels > limit:
+            batch = f" x {self.batch} images" if self.batch > 1 else ""
+            return (
+                f"{self.width}x{self.height}{batch} is too large: "
+                f"at most {limit} pixels in all ({int(limit**0.5)}x{int(limit**0.5)})."
+            )
+        return ""
+
+
+def sizes(workflow: Workflow) -> dict[str, Size]:
+    """Return the size of every latent and image; of a faulty one, but of none that follows it."""
+    found: dict[str, Size] = {}
+    for node in topological_order(workflow):
+        class_type, inputs = workflow[node]["class_type"], workflow[node]["inputs"]
+        if class_type == "EmptyLatentImage":
+            side = [int(inputs[name]) // VAE_FACTOR * VAE_FACTOR for name in ("width", "height")]
+            found[node] = Size(side[0], side[1], int(inputs["batch_size"]), "LATENT")
+        elif class_type in _RULES:
+            name, rule = _RULES[class_type]
+            link = source(workflow, node, name)
+            before = found.get(link[0]) if link else None
+            if before is not None and not before.fault:
+                found[node] = rule(before, inputs, workflow)
+    return found
+
+
+def _same(before: Size, inputs: dict[str, Any], workflow: Workflow) -> Size:
+    return before
+
+
+def _decode(before: Size, inputs: dict[str, Any], workflow: Workflow) -> Size:
+    return before._replace(socket="IMAGE")
+
+
+def _encode(before: Size, inputs: dict[str, Any], workflow: Workflow) -> Size:
+    return _latent(before, before.width // VAE_FACTOR, before.height // VAE_FACTOR)
+
+
+def _latent(before: Size, width: int, height: int) -> Size:
+    return Size(width * VAE_FACTOR, height * VAE_FACTOR, before.batch, "LATENT")
+
+
+def _latent_by(before: Size, inputs: dict[str, Any], workflow: Workflow) -> Size:
+    scale = inputs["scale_by"]
+    width, height = (round(side // VAE_FACTOR * scale) for side in before[:2])
+    return _latent(before, width, height)
+
+
+def _image_by(before: Size, inputs: dict[str, Any], workflow: Workflow) -> Size:
+    scale = inputs["scale_by"]
+    return before._replace(width=round(before.width * scale), height=round(before.height * scale))
+
+
+def _asked(before: Size, inputs: dict[str, Any], least: int) -> tuple[int, int]:
+    """Return the asked size; a side of 0 follows from the other one, as in ComfyUI."""
+    width, height = int(inputs["width"]), int(inputs["height"])
+    if width == 0 and height == 0:
+        return before.width, before.height
+    if width == 0:
+        width = round(before.width * max(least, height) / before.height)
+    if height == 0:
+        height = round(before.height * max(least, width) / before.width)
+    return max(least, width), max(least, height)
+
+
+def _latent_to(before: Size, inputs: dict[str, Any], workflow: Workflow) -> Size:
+    width, height = _asked(before, inputs, 64)
+    return _latent(before, width // VAE_FACTOR, height // VAE_FACTOR)
+
+
+def _image_to(before: Size, inputs: dict[str, Any], workflow: Workflow) -> Size:
+    width, height = _asked(before, inputs, 1)
+    return before._replace(width=width, height=height)
+
+
+def _image_by_model(before: Size, inputs: dict[str, Any], workflow: Workflow) -> Size:
+    loader = workflow[inputs["upscale_model"][0]]
+    row = asset("upscale_models", loader["inputs"]["model_name"])
+    scale = row.scale if row else UNKNOWN_SCALE
+    return before._replace(width=before.width * scale, height=before.height * scale)
+
+
+_RULES: dict[str, tuple[str, Callable[[Size, dict[str, Any], Workflow], Size]]] = {
+    "KSampler": ("latent_image", _same),
+    "KSamplerAdvanced": ("latent_image", _same),
+    "VAEDecode": ("samples", _decode),
+    "VAEEncode": ("pixels", _encode),
+    "LatentUpscaleBy": ("samples", _latent_by),
+    "LatentUpscale": ("samples", _latent_to),
+    "ImageScaleBy": ("image", _image_by),
+    "ImageScale": ("image", _image_to),
+    "ImageUpscaleWithModel": ("image", _image_by_model),
+    "SaveImage": ("images", _same),
+    "PreviewImage": ("images", _same),
+}

@@ -1,0 +1,248 @@
+"""Validation, total: any value whatever gives a list of problems, never an exception.
+
+An untrained policy, a stranger's file and a typing person all end up here, so a message says what
+was given, what is allowed and what was probably meant. Codes are those of ComfyUI's `/prompt`
+where it has one. As there, only nodes that an output needs are checked, and unknown inputs ignored.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from flowdesign import catalog
+from flowdesign.catalog import Installed, singular, suggest
+from flowdesign.nodes import NODES, Input, NodeType
+from flowdesign.workflow.graph import DependencyCycle, Problem, Workflow, is_link, links, post_order
+from flowdesign.workflow.sizes import sizes
+
+MAX_NODES = 500
+MAX_TEXT = 20_000  # characters of one text
+MAX_STEPS = 1_000  # of all samplers together
+MAX_BITS = 64  # of a whole number: a seed needs them
+
+
+def validate(value: object, installed: Installed | None = None) -> list[Problem]:
+    """Return what keeps a value from being a workflow that runs here; an empty list is good.
+
+    `installed` is what file names are checked against: by default a fresh scan.
+    """
+    shape = list(_shape(value))
+    if shape or not isinstance(value, dict):
+        return shape
+    problems = [] if _outputs(value) else [_no_outputs()]
+    wanted = _reachable(value, _outputs(value) or value)
+    models = catalog.installed() if installed is None else installed
+    for node in wanted:
+        problems += _node(value, node, models)
+    problems += _cycles(value, wanted)
+    return problems or [*_amounts({node: value[node] for node in wanted})]
+
+
+def show(value: object) -> str:
+    """Return a value for a message: short, on one line, and safe for any value."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= 60 else value[:57] + "...")
+    if isinstance(value, bool | float) or value is None:
+        return {True: "true", False: "false", None: "null"}.get(value, repr(value))  # type: ignore[arg-type]
+    if isinstance(value, int):
+        return str(value) if value.bit_length() <= 64 else "a very large number"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)} item{'s' * (len(value) != 1)}"
+    if isinstance(value, dict):
+        return f"an object with {len(value)} key{'s' * (len(value) != 1)}"
+    return f"a {type(value).__name__}"
+
+
+def _shape(value: object) -> Iterator[Problem]:
+    """Yield what keeps a value from being a graph of known nodes."""
+    if not isinstance(value, dict):
+        message = f"A workflow is an object that maps ids to nodes, not {show(value)}."
+        yield Problem("invalid_prompt", "", "", message)
+    elif not value:
+        yield Problem("prompt_no_outputs", "", "", "The workflow is empty: it has no nodes.")
+    elif len(value) > MAX_NODES:
+        message = f"The workflow has {len(value)} nodes; at most {MAX_NODES} are allowed."
+        yield Problem("too_many_nodes", "", "", message)
+    else:
+        for key, node in value.items():
+            yield from _node_shape(key, node)
+
+
+def _node_shape(key: object, node: object) -> Iterator[Problem]:
+    if not isinstance(key, str):
+        message = f"The id of a node is a string, not {show(key)}."
+        yield Problem("invalid_prompt", show(key), "", message)
+        return
+    if not isinstance(node, dict):
+        message = f"Node {show(key)} is not an object, but {show(node)}."
+        yield Problem("invalid_prompt", key, "", message)
+        return
+    class_type, inputs = node.get("class_type"), node.get("inputs")
+    if not isinstance(class_type, str):
+        message = f"Node {show(key)} has no class_type that names its type."
+        yield Problem("invalid_prompt", key, "", message)
+    elif class_type not in NODES:
+        message = f"Unknown node type {show(class_type)}. {suggest(class_type, NODES)}"
+        yield Problem("invalid_prompt", key, "", message)
+    elif not isinstance(inputs, dict):
+        message = f"Node {show(key)} ({class_type}) has no inputs object."
+        yield Problem("invalid_prompt", key, "", message)
+
+
+def _outputs(workflow: Workflow) -> list[str]:
+    return [n for n, node in workflow.items() if NODES[node["class_type"]].is_output]
+
+
+def _no_outputs() -> Problem:
+    message = "The workflow has no output: add a SaveImage or PreviewImage node."
+    return Problem("prompt_no_outputs", "", "", message)
+
+
+def _reachable(workflow: Workflow, roots: Iterable[str]) -> list[str]:
+    """Return the ids that the roots need, in the workflow's order."""
+    waiting, found = list(roots), set(roots)
+    while waiting:
+        for _, origin, _ in links(workflow[waiting.pop()]):
+            if origin in workflow and origin not in found:
+                found.add(origin)
+                waiting.append(origin)
+    return [node for node in workflow if node in found]
+
+
+def _node(workflow: Workflow, node: str, models: Installed) -> Iterator[Problem]:
+    declared = NODES[workflow[node]["class_type"]]
+    inputs = workflow[node]["inputs"]
+    for each in declared.inputs:
+        where = f"Node {show(node)} ({declared.class_type})"
+        if each.name not in inputs:
+            if each.required:
+                message = (
+                    f"{where} needs the input '{each.name}'.{_misspelt(each, declared, inputs)}"
+                )
+                yield Problem("required_input_missing", node, each.name, message)
+            continue
+        value = inputs[each.name]
+        if isinstance(value, list | tuple):
+            code, message = _link_fault(workflow, each, value)
+        elif each.is_socket:
+            code = "bad_linked_input"
+            message = f"'{each.name}' takes a link to a {each.type}, not {show(value)}."
+        else:
+            code, message = _value_fault(each, value, models)
+        if code:
+            yield Problem(code, node, each.name, f"{where}: {message}")
+
+
+def _misspelt(missing: Input, declared: NodeType, inputs: dict[Any, Any]) -> str:
+    known = {each.name for each in declared.inputs}
+    strange = [name for name in inputs if isinstance(name, str) and name not in known]
+    near = difflib.get_close_matches(missing.name, [name[:100] for name in strange[:50]], 1)
+    return f" Was {show(near[0])} meant to be it?" if near else ""
+
+
+def _link_fault(workflow: Workflow, declared: Input, value: Any) -> tuple[str, str]:
+    if not is_link(value):
+        return "bad_linked_input", f"'{declared.name}' is not a link of the form [id, slot]."
+    origin, slot = value
+    if origin not in workflow:
+        message = f"'{declared.name}' is linked to node {show(origin)}, which does not exist."
+        return "bad_linked_input", message
+    class_type = workflow[origin]["class_type"]
+    outputs = NODES[class_type].outputs
+    if not 0 <= slot < len(outputs):
+        message = (
+            f"'{declared.name}' is linked to output {show(slot)} of node {show(origin)} "
+            f"({class_type}), which has {len(outputs)} output{'s' * (len(outputs) != 1)}."
+        )
+        return "bad_linked_input", message
+    if outputs[slot] != declared.type:
+        message = (
+            f"'{declared.name}' takes a {declared.type}, but output {slot} of node "
+            f"{show(origin)} ({class_type}) is a {outputs[slot]}."
+        )
+        return "return_type_mismatch", message
+    return "", ""
+
+
+def _value_fault(declared: Input, value: object, models: Installed) -> tuple[str, str]:
+    if declared.type == "COMBO":
+        return _choice_fault(declared, value, models)
+    if declared.type == "STRING":
+        return _text_fault(declared, value)
+    return _number_fault(declared, value)
+
+
+def _choice_fault(declared: Input, value: object, models: Installed) -> tuple[str, str]:
+    options = models.names(declared.kind) if declared.kind else declared.options
+    if not isinstance(value, str):
+        message = f"'{declared.name}' takes a name, not {show(value)}. {suggest('', options)}"
+        return "invalid_input_type", message
+    if value in options:
+        return "", ""
+    what = singular(declared.kind) if declared.kind else declared.name
+    hint = suggest(value, options)
+    if declared.kind and not options:
+        hint = f"No {what} is installed."
+    return "value_not_in_list", f"unknown {what} {show(value)}. {hint}"
+
+
+def _text_fault(declared: Input, value: object) -> tuple[str, str]:
+    if not isinstance(value, str):
+        return "invalid_input_type", f"'{declared.name}' takes a text, not {show(value)}."
+    if len(value) > MAX_TEXT:
+        message = f"'{declared.name}' has {len(value)} characters; at most {MAX_TEXT} are allowed."
+        return "value_bigger_than_max", message
+    if declared.name == "filename_prefix" and _escapes(value):
+        message = f"{show(value)} leaves the output folder; use a name without '..'."
+        return "unsafe_path", message
+    return "", ""
+
+
+def _escapes(path: str) -> bool:
+    """Whether a file name prefix is absolute, climbs up, or cannot be a name at all."""
+    parts = re.split(r"[\\/]", path)
+    return parts[0] == "" != path or ".." in parts or ":" in path or "\0" in path
+
+
+def _number_fault(declared: Input, value: object) -> tuple[str, str]:
+    name, kind = declared.name, "whole number" if declared.type == "INT" else "number"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "invalid_input_type", f"'{name}' takes a {kind}, not {show(value)}."
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+        return "invalid_input_type", f"'{name}' takes a {kind} of at most {MAX_BITS} bits."
+    if isinstance(value, float):
+        whole = math.isfinite(value) and value.is_integer()
+        if not math.isfinite(value) or (declared.type == "INT" and not whole):
+            return "invalid_input_type", f"'{name}' takes a {kind}, not {show(value)}."
+    if declared.min is not None and value < declared.min:
+        message = f"'{name}' is {show(value)}; the least is {show(declared.min)}."
+        return "value_smaller_than_min", message
+    if declared.max is not None and value > declared.max:
+        message = f"'{name}' is {show(value)}; the most is {show(declared.max)}."
+        return "value_bigger_than_max", message
+    return "", ""
+
+
+def _cycles(workflow: Workflow, wanted: list[str]) -> Iterator[Problem]:
+    """Yield the first cycle, written as a chain."""
+    needs = {n: [o for _, o, _ in links(workflow[n]) if o in workflow] for n in wanted}
+    try:
+        post_order(needs, wanted)
+    except DependencyCycle as cycle:
+        yield Problem("dependency_cycle", cycle.path[0], "", str(cycle))
+
+
+def _amounts(workflow: Workflow) -> Iterator[Problem]:
+    """Yield what is well formed and would take the machine down: pixels and steps."""
+    for node, size in sizes(workflow).items():
+        if size.fault:
+            message = f"Node {show(node)} ({workflow[node]['class_type']}): {size.fault}"
+            yield Problem("too_many_pixels", node, "", message)
+    steps = sum(int(node["inputs"].get("steps", 0)) for node in workflow.values())
+    if steps > MAX_STEPS:
+        message = f"All samplers together take {steps} steps; at most {MAX_STEPS} are allowed."
+        yield Problem("too_many_steps", "", "", message)
