@@ -1,0 +1,34 @@
+"""Render: a workflow becomes images, numerically equal to what ComfyUI makes of the same graph.
+
+The project owns noise levels, timesteps, noise, samplers and text handling; diffusers and
+transformers own the UNet, the VAE and the text encoders.
+"""
+
+from flowdesign.render.engine import Job, Rendered, Renderer
+from flowdesign.render.errors import (
+    BadWorkflow,
+    Cancelled,
+    Refused,
+    RenderError,
+    UnknownSampler,
+    UnknownScheduler,
+    UnsupportedModel,
+)
+from flowdesign.render.fidelity import Fidelity, fidelity
+from flowdesign.render.operations import OPERATIONS
+
+__all__ = [
+    "OPERATIONS",
+    "BadWorkflow",
+    "Cancelled",
+    "Fidelity",
+    "Job",
+    "RenderError",
+    "Rendered",
+    "Renderer",
+    "Refused",
+    "UnknownSampler",
+    "UnknownScheduler",
+    "UnsupportedModel",
+    "fidelity",
+]

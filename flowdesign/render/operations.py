@@ -1,0 +1,326 @@
+"""What every node does, in one table: OPERATIONS maps a class to a function.
+
+A function gets a context and the inputs of several nodes of its class, one dict per node, and returns
+their outputs in the same order. Most take them one by one; sampling and coding may stack those that
+are alike, up to `context.batch` images. One by one is the default, and then every image has the same
+bytes whatever runs beside it; stacked, rounding may differ in the last bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowdesign.render import resize, sampling
+from flowdesign.render.errors import BadWorkflow
+from flowdesign.render.files import VAE_FACTOR
+from flowdesign.render.models import Library
+from flowdesign.render.stacking import Key, stacked
+from flowdesign.render.values import (
+    Clip,
+    Condition,
+    Conditioning,
+    FreeU,
+    Image,
+    Latent,
+    LoraUse,
+    Model,
+    Saved,
+    UpscaleModel,
+    Vae,
+)
+
+Inputs = Mapping[str, Any]
+Outputs = tuple[Any, ...]
+EMPTY_CHANNELS = 4  # of an empty latent, before a model says how many it has
+LEAST_LATENT_SIDE = 64  # pixels; LatentUpscale asks for no less
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a node may use. `check` raises when the work was cancelled."""
+
+    library: Library
+    device: torch.device
+    batch: int
+    check: Callable[[], None]
+
+
+Operation = Callable[[Context, Sequence[Inputs]], list[Outputs]]
+Single = Callable[[Context, Inputs], Outputs]
+
+
+def _each(single: Single) -> Operation:
+    """Make an operation of a function for one node."""
+
+    def operation(context: Context, items: Sequence[Inputs]) -> list[Outputs]:
+        found = []
+        for item in items:
+            context.check()
+            found.append(single(context, item))
+        return found
+
+    return operation
+
+
+def _stacked(
+    key: Callable[[Inputs], Key], run: Callable[[Context, Sequence[Inputs]], list[Outputs]]
+) -> Operation:
+    """Make an operation that runs alike nodes together, `context.batch` at a time."""
+
+    def operation(context: Context, items: Sequence[Inputs]) -> list[Outputs]:
+        def together(group: Sequence[Inputs]) -> list[Outputs]:
+            context.check()
+            return run(context, group)
+
+        return stacked(items, key, together, context.batch)
+
+    return operation
+
+
+# --- loaders and patches: descriptions only -------------------------------------------------------
+
+
+def _checkpoint(context: Context, inputs: Inputs) -> Outputs:
+    name = inputs["ckpt_name"]
+    return Model(name), Clip(name), Vae("checkpoints", name)
+
+
+def _vae(context: Context, inputs: Inputs) -> Outputs:
+    return (Vae("vae", inputs["vae_name"]),)
+
+
+def _lora(context: Context, inputs: Inputs) -> Outputs:
+    model, clip, name = inputs["model"], inputs["clip"], inputs["lora_name"]
+    on_model = LoraUse(name, float(inputs["strength_model"]))
+    on_clip = LoraUse(name, float(inputs["strength_clip"]))
+    return (
+        replace(model, loras=(*model.loras, on_model)),
+        replace(clip, loras=(*clip.loras, on_clip)),
+    )
+
+
+def _upscale_model(context: Context, inputs: Inputs) -> Outputs:
+    return (UpscaleModel(inputs["model_name"]),)
+
+
+def _clip_skip(context: Context, inputs: Inputs) -> Outputs:
+    return (replace(inputs["clip"], skip=int(inputs["stop_at_clip_layer"])),)
+
+
+def _free_u(context: Context, inputs: Inputs) -> Outputs:
+    patch = FreeU(*(float(inputs[name]) for name in ("b1", "b2", "s1", "s2")))
+    return (replace(inputs["model"], freeu=(*inputs["model"].freeu, patch)),)
+
+
+def _perturbed(context: Context, inputs: Inputs) -> Outputs:
+    model = inputs["model"]
+    return (replace(model, perturbed=model.perturbed + float(inputs["scale"])),)
+
+
+def _rescale(context: Context, inputs: Inputs) -> Outputs:
+    return (replace(inputs["model"], rescale=float(inputs["multiplier"])),)
+
+
+# --- texts ---------------------------------------------------------------------------------------
+
+
+def _encode_text(context: Context, inputs: Inputs) -> Outputs:
+    clip: Clip = inputs["clip"]
+    is_xl = context.library.checkpoint(clip.checkpoint).is_xl
+    # The XL layout was trained on the second layer from the end, the other on the last.
+    skip = -2 if clip.skip is None and is_xl else clip.skip
+    hidden, pooled = [], None
+    for encoder in context.library.encoders(clip):
+        states, summary = encoder.encode(encoder.tokenize(inputs["text"]), skip)
+        hidden.append(states)
+        pooled = summary if is_xl else None
+    length = min(states.shape[1] for states in hidden)
+    joined = torch.cat([states[:, :length] for states in hidden], dim=-1)
+    return (Conditioning((Condition(joined, pooled),)),)
+
+
+def _concat(context: Context, inputs: Inputs) -> Outputs:
+    following = inputs["conditioning_from"].entries[0].hidden
+    entries = []
+    for entry in inputs["conditioning_to"].entries:
+        if entry.hidden.shape[-1] != following.shape[-1]:
+            raise BadWorkflow("ConditioningConcat joins texts of two different kinds of model.")
+        entries.append(Condition(torch.cat([entry.hidden, following], dim=1), entry.pooled))
+    return (Conditioning(tuple(entries)),)
+
+
+def _combine(context: Context, inputs: Inputs) -> Outputs:
+    entries = inputs["conditioning_1"].entries + inputs["conditioning_2"].entries
+    return (Conditioning(entries),)
+
+
+def _zero_out(context: Context, inputs: Inputs) -> Outputs:
+    entries = (
+        Condition(
+            torch.zeros_like(entry.hidden),
+            None if entry.pooled is None else torch.zeros_like(entry.pooled),
+        )
+        for entry in inputs["conditioning"].entries
+    )
+    return (Conditioning(tuple(entries)),)
+
+
+# --- latents -------------------------------------------------------------------------------------
+
+
+def _empty_latent(context: Context, inputs: Inputs) -> Outputs:
+    height, width = (int(inputs[name]) // VAE_FACTOR for name in ("height", "width"))
+    shape = (int(inputs["batch_size"]), EMPTY_CHANNELS, height, width)
+    return (Latent(torch.zeros(shape, device=context.device)),)
+
+
+def _scale_latent(context: Context, inputs: Inputs) -> Outputs:
+    samples = inputs["samples"].samples
+    height, width = (round(side * float(inputs["scale_by"])) for side in samples.shape[-2:])
+    return (Latent(resize.resize(samples, width, height, inputs["upscale_method"])),)
+
+
+def _resize_latent(context: Context, inputs: Inputs) -> Outputs:
+    samples = inputs["samples"].samples
+    size = _asked(inputs, samples, LEAST_LATENT_SIDE)
+    if size is None:
+        return (inputs["samples"],)
+    width, height = (side // VAE_FACTOR for side in size)
+    method, crop = inputs["upscale_method"], inputs["crop"]
+    return (Latent(resize.resize(samples, width, height, method, crop)),)
+
+
+def _asked(inputs: Inputs, samples: Tensor, least: int) -> tuple[int, int] | None:
+    """Return the asked (width, height); a side of 0 follows the other; both 0: no change."""
+    width, height = int(inputs["width"]), int(inputs["height"])
+    old_height, old_width = samples.shape[-2:]
+    if width == 0 and height == 0:
+        return None
+    if width == 0:
+        width = round(old_width * max(least, height) / old_height)
+    elif height == 0:
+        height = round(old_height * max(least, width) / old_width)
+    return max(least, width), max(least, height)
+
+
+def _encode_key(inputs: Inputs) -> Key:
+    return inputs["vae"], tuple(inputs["pixels"].pixels.shape)
+
+
+def _encode_image(context: Context, items: Sequence[Inputs]) -> list[Outputs]:
+    pixels = torch.cat([item["pixels"].pixels for item in items])
+    latents = sampling.encode(context.library.vae(items[0]["vae"]), pixels)
+    return [(Latent(part),) for part in latents.chunk(len(items))]
+
+
+def _decode_key(inputs: Inputs) -> Key:
+    return inputs["vae"], tuple(inputs["samples"].samples.shape)
+
+
+def _decode_latent(context: Context, items: Sequence[Inputs]) -> list[Outputs]:
+    samples = torch.cat([item["samples"].samples for item in items])
+    pixels = sampling.decode(context.library.vae(items[0]["vae"]), samples)
+    return [(Image(part),) for part in pixels.chunk(len(items))]
+
+
+# --- sampling ------------------------------------------------------------------------------------
+
+
+def _sample_key(inputs: Inputs) -> Key:
+    """Return everything but seed and texts; of those, the shapes."""
+    fixed = [(n, v) for n, v in inputs.items() if isinstance(v, str | int | float)]
+    free = ("seed", "noise_seed")
+    shapes = [
+        tuple(entry.hidden.shape)
+        for name in ("positive", "negative")
+        for entry in inputs[name].entries
+    ]
+    widgets = tuple(pair for pair in sorted(fixed) if pair[0] not in free)
+    return inputs["model"], widgets, tuple(inputs["latent_image"].samples.shape), tuple(shapes)
+
+
+def _ksampler(context: Context, items: Sequence[Inputs]) -> list[Outputs]:
+    plan = sampling.Plan.simple(items[0])
+    seeds = [int(item["seed"]) for item in items]
+    return sampling.sample(context.library, context.check, items, plan, seeds)
+
+
+def _ksampler_advanced(context: Context, items: Sequence[Inputs]) -> list[Outputs]:
+    plan = sampling.Plan.advanced(items[0])
+    seeds = [int(item["noise_seed"]) for item in items]
+    return sampling.sample(context.library, context.check, items, plan, seeds)
+
+
+# --- images --------------------------------------------------------------------------------------
+
+
+def _upscale_image(context: Context, inputs: Inputs) -> Outputs:
+    model = context.library.upscaler(inputs["upscale_model"])
+
+    def upscale(part: Tensor) -> Tensor:
+        context.check()
+        made: Tensor = model(part)
+        return made
+
+    images = inputs["image"].pixels.movedim(-1, 1)
+    done = [resize.tiled(image.unsqueeze(0), model.scale, upscale) for image in images]
+    return (Image(torch.cat(done).movedim(1, -1).clamp(0, 1)),)
+
+
+def _scale_image(context: Context, inputs: Inputs) -> Outputs:
+    samples = inputs["image"].pixels.movedim(-1, 1)
+    height, width = (round(side * float(inputs["scale_by"])) for side in samples.shape[-2:])
+    return (Image(resize.resize(samples, width, height, inputs["upscale_method"]).movedim(1, -1)),)
+
+
+def _resize_image(context: Context, inputs: Inputs) -> Outputs:
+    samples = inputs["image"].pixels.movedim(-1, 1)
+    size = _asked(inputs, samples, 1)
+    if size is None:
+        return (inputs["image"],)
+    method, crop = inputs["upscale_method"], inputs["crop"]
+    return (Image(resize.resize(samples, *size, method, crop).movedim(1, -1)),)
+
+
+def _save(context: Context, inputs: Inputs) -> Outputs:
+    return (Saved(inputs["images"].pixels, keep=True),)
+
+
+def _preview(context: Context, inputs: Inputs) -> Outputs:
+    return (Saved(inputs["images"].pixels, keep=False),)
+
+
+OPERATIONS: Mapping[str, Operation] = MappingProxyType(
+    {
+        "CheckpointLoaderSimple": _each(_checkpoint),
+        "VAELoader": _each(_vae),
+        "LoraLoader": _each(_lora),
+        "UpscaleModelLoader": _each(_upscale_model),
+        "CLIPSetLastLayer": _each(_clip_skip),
+        "CLIPTextEncode": _each(_encode_text),
+        "ConditioningConcat": _each(_concat),
+        "ConditioningCombine": _each(_combine),
+        "ConditioningZeroOut": _each(_zero_out),
+        "EmptyLatentImage": _each(_empty_latent),
+        "LatentUpscaleBy": _each(_scale_latent),
+        "LatentUpscale": _each(_resize_latent),
+        "VAEDecode": _stacked(_decode_key, _decode_latent),
+        "VAEEncode": _stacked(_encode_key, _encode_image),
+        "KSampler": _stacked(_sample_key, _ksampler),
+        "KSamplerAdvanced": _stacked(_sample_key, _ksampler_advanced),
+        "FreeU_V2": _each(_free_u),
+        "PerturbedAttentionGuidance": _each(_perturbed),
+        "RescaleCFG": _each(_rescale),
+        "ImageUpscaleWithModel": _each(_upscale_image),
+        "ImageScaleBy": _each(_scale_image),
+        "ImageScale": _each(_resize_image),
+        "SaveImage": _each(_save),
+        "PreviewImage": _each(_preview),
+    }
+)

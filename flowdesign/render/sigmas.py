@@ -1,0 +1,192 @@
+"""Noise levels: a model's training levels, the schedules over them, and a sampler's share of them.
+
+The rules are those of ComfyUI 0.3.64, so that an image here is an image there. A schedule is the list
+of noise levels (sigma, the standard deviation of the noise on an unscaled latent) that a sampler
+visits, from the noisiest to 0. Computed in float32, as there, so that ties between two training steps
+fall the same way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from scipy.stats import beta as beta_distribution
+from torch import Tensor
+
+from flowdesign.catalog import suggest
+from flowdesign.render.errors import BadWorkflow, UnknownScheduler
+
+RHO = 7.0  # Karras et al. 2022 (arXiv 2206.00364), equation 5
+BETA_SHAPE = 0.6  # both parameters of the beta distribution (arXiv 2407.12173)
+FULL_DENOISE = 0.9999  # above it a denoise counts as 1
+NEAR_MAXIMUM = 1e-5  # relative; a first level this near the maximum counts as pure noise
+
+
+@dataclass(frozen=True)
+class NoiseLevels:
+    """The noise levels a model was trained at: `betas` from `start` to `end` in `count` steps."""
+
+    start: float = 0.00085
+    end: float = 0.012
+    count: int = 1000
+    scaled: bool = True  # linear in the square root of beta, as Stable Diffusion has it
+
+    @cached_property
+    def _exact(self) -> Tensor:
+        power = 2 if self.scaled else 1
+        ends = self.start ** (1 / power), self.end ** (1 / power)
+        betas = torch.linspace(*ends, self.count, dtype=torch.float64) ** power
+        alphas = torch.cumprod(1 - betas, dim=0)
+        return ((1 - alphas) / alphas).sqrt()
+
+    @cached_property
+    def table(self) -> Tensor:
+        """Sigma of every training step, rising, (count,)."""
+        return self._exact.float()
+
+    @cached_property
+    def logs(self) -> Tensor:
+        """Natural logarithm of the table, (count,)."""
+        return self._exact.log().float()
+
+    @cached_property
+    def smallest(self) -> float:
+        """The least noise a model was trained at."""
+        return float(self.table[0])
+
+    @cached_property
+    def largest(self) -> float:
+        """The most noise a model was trained at."""
+        return float(self.table[-1])
+
+    def at(self, timesteps: Tensor) -> Tensor:
+        """Sigma at fractional timesteps: linear in its logarithm."""
+        low, part = timesteps.floor().long(), timesteps.frac()
+        high = timesteps.ceil().long()
+        return ((1 - part) * self.logs[low] + part * self.logs[high]).exp()
+
+    def timestep(self, sigma: float) -> int:
+        """The training step whose sigma is nearest in logarithm; an integer, never in between."""
+        log = torch.tensor(sigma, dtype=torch.float32).log()
+        return int((log - self.logs).abs().argmin())
+
+
+Schedule = Callable[[NoiseLevels, int], Tensor]
+
+
+def normal(levels: NoiseLevels, steps: int) -> Tensor:
+    """Timesteps evenly spaced, both ends included."""
+    return levels.at(torch.linspace(levels.count - 1, 0, steps))
+
+
+def karras(levels: NoiseLevels, steps: int) -> Tensor:
+    """Evenly spaced in sigma^(1/7)."""
+    low, high = levels.smallest ** (1 / RHO), levels.largest ** (1 / RHO)
+    return (high + torch.linspace(0, 1, steps) * (low - high)) ** RHO
+
+
+def exponential(levels: NoiseLevels, steps: int) -> Tensor:
+    """Evenly spaced in the logarithm of sigma."""
+    return torch.linspace(math.log(levels.largest), math.log(levels.smallest), steps).exp()
+
+
+def sgm_uniform(levels: NoiseLevels, steps: int) -> Tensor:
+    """Timesteps evenly spaced, the last one left out."""
+    return levels.at(torch.linspace(levels.count - 1, 0, steps + 1)[:-1])
+
+
+def simple(levels: NoiseLevels, steps: int) -> Tensor:
+    """Every (count / steps)-th training level, from the noisiest."""
+    stride = levels.count / steps
+    return levels.table[[levels.count - 1 - int(i * stride) for i in range(steps)]]
+
+
+def ddim_uniform(levels: NoiseLevels, steps: int) -> Tensor:
+    """Training levels 1, 1 + k, 1 + 2k, ...: sometimes one or a few more than were asked for."""
+    return levels.table[1 :: max(levels.count // steps, 1)].flip(0)
+
+
+def beta(levels: NoiseLevels, steps: int) -> Tensor:
+    """Timesteps at quantiles of a beta distribution: dense at both ends; repeats are dropped."""
+    quantiles = 1 - np.linspace(0, 1, steps, endpoint=False)
+    places = beta_distribution.ppf(quantiles, BETA_SHAPE, BETA_SHAPE) * (levels.count - 1)
+    return levels.table[list(dict.fromkeys(np.rint(places).astype(int).tolist()))]
+
+
+def kl_optimal(levels: NoiseLevels, steps: int) -> Tensor:
+    """Evenly spaced in the arc tangent of sigma (arXiv 2404.14507)."""
+    part = torch.linspace(0, 1, steps)
+    low, high = math.atan(levels.smallest), math.atan(levels.largest)
+    return (part * low + (1 - part) * high).tan()
+
+
+SCHEDULES: Mapping[str, Schedule] = MappingProxyType(
+    {
+        "normal": normal,
+        "karras": karras,
+        "exponential": exponential,
+        "sgm_uniform": sgm_uniform,
+        "simple": simple,
+        "ddim_uniform": ddim_uniform,
+        "beta": beta,
+        "kl_optimal": kl_optimal,
+    }
+)
+
+
+def schedule(name: str, levels: NoiseLevels, steps: int) -> Tensor:
+    """Return the levels of a named schedule, falling, 0 at the end; raises UnknownScheduler."""
+    if name not in SCHEDULES:
+        raise UnknownScheduler(f"Unknown scheduler '{name}'. {suggest(name, SCHEDULES)}")
+    if steps < 1:
+        raise BadWorkflow(f"A schedule needs at least 1 step, not {steps}.")
+    return _schedule(name, levels, steps).clone()
+
+
+@lru_cache(maxsize=256)
+def _schedule(name: str, levels: NoiseLevels, steps: int) -> Tensor:
+    return torch.cat([SCHEDULES[name](levels, steps), torch.zeros(1)])
+
+
+def denoising_levels(
+    name: str, levels: NoiseLevels, steps: int, denoise: float = 1.0, extra_step: bool = False
+) -> Tensor:
+    """Return what a KSampler visits; empty when `denoise` is 0.
+
+    With denoise < 1 they are the last steps of a longer schedule. `extra_step` is for samplers that
+    compute one step more and leave the penultimate level out.
+    """
+    if denoise <= 0:
+        return torch.empty(0)
+    total = steps if denoise > FULL_DENOISE else int(steps / denoise)
+    found = schedule(name, levels, total + extra_step)
+    if extra_step:
+        found = torch.cat([found[:-2], found[-1:]])
+    return found if denoise > FULL_DENOISE else found[-(steps + 1) :]
+
+
+def take(sigmas: Tensor, start: int, end: int, leftover_noise: bool) -> Tensor:
+    """Return the levels of steps `start` to `end` (KSamplerAdvanced); empty when none is left.
+
+    Unless noise may be left over, a share that ends early jumps to 0 in its last step.
+    """
+    if end < len(sigmas) - 1:
+        sigmas = sigmas[: end + 1].clone()
+        if not leftover_noise:
+            sigmas[-1] = 0
+    return sigmas[start:] if start < len(sigmas) - 1 else sigmas[:0]
+
+
+def noised(latent: Tensor, noise: Tensor, sigma: float, levels: NoiseLevels) -> Tensor:
+    """Return what a sampler starts from: the (scaled) latent with noise of level `sigma`.
+
+    At the top the model expects unit variance after scaling, so noise counts as sqrt(1 + sigma^2).
+    """
+    at_top = sigma > levels.largest or math.isclose(sigma, levels.largest, rel_tol=NEAR_MAXIMUM)
+    return latent + noise * (math.sqrt(1 + sigma**2) if at_top else sigma)

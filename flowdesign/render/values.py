@@ -1,0 +1,116 @@
+"""What travels between nodes. Loaders give descriptions; only sampling and coding touch weights.
+
+Latents are unscaled, as a VAE gives them; images are (batch, height, width, 3) in 0..1: ComfyUI's
+conventions. Everything is frozen, and no node changes a tensor it was given, so results can be cached.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LoraUse:
+    """A LoRA and how strongly it is applied."""
+
+    name: str
+    strength: float
+
+
+@dataclass(frozen=True)
+class FreeU:
+    """Factors of FreeU_V2: b for the backbone, s for the skip connections."""
+
+    b1: float
+    b2: float
+    s1: float
+    s2: float
+
+
+@dataclass(frozen=True)
+class Model:
+    """A diffusion model: whose, with which LoRAs in order, and what is patched."""
+
+    checkpoint: str
+    loras: tuple[LoraUse, ...] = ()
+    freeu: tuple[FreeU, ...] = ()  # in the order of their nodes
+    perturbed: float = 0.0  # scale of PerturbedAttentionGuidance; several nodes add up
+    rescale: float | None = None  # multiplier of RescaleCFG
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The text encoders of a checkpoint; `skip` -k reads the k-th layer from the end."""
+
+    checkpoint: str
+    loras: tuple[LoraUse, ...] = ()
+    skip: int | None = None
+
+
+@dataclass(frozen=True)
+class Vae:
+    """A VAE: a checkpoint's own, or a file of its own (kind "vae")."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True)
+class UpscaleModel:
+    """An upscale model."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Encoded texts: hidden (n, tokens, width), pooled (n, width) where the model has it.
+
+    A node makes n = 1; a sampler that runs several jobs at once puts theirs together.
+    """
+
+    hidden: Tensor
+    pooled: Tensor | None
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """The texts that guide a model; the predictions under several are averaged."""
+
+    entries: tuple[Condition, ...]
+
+
+@dataclass(frozen=True)
+class Latent:
+    """Unscaled latents, (batch, channels, height / 8, width / 8)."""
+
+    samples: Tensor
+
+
+@dataclass(frozen=True)
+class Image:
+    """Pixels in 0..1, (batch, height, width, 3)."""
+
+    pixels: Tensor
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What an output node received. `keep` is false for a preview."""
+
+    pixels: Tensor
+    keep: bool
+
+
+def size_in_bytes(value: Any) -> int:
+    """Return the bytes of all tensors inside a value, plus a little for the object."""
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, tuple | list):
+        return 64 + sum(size_in_bytes(each) for each in value)
+    if hasattr(value, "__dataclass_fields__"):
+        return 64 + sum(size_in_bytes(getattr(value, each.name)) for each in fields(value))
+    return 64
