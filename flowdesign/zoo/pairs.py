@@ -1,0 +1,84 @@
+"""Captioned scenes to train on; never a prompt of the test split."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from flowdesign.drawing import Scene, random_scene
+from flowdesign.scenes import (
+    CATEGORIES,
+    DOMAINS,
+    SHAPES,
+    STYLES,
+    Domain,
+    Item,
+    Spec,
+    caption,
+    is_variant,
+    random_spec,
+    split_of,
+)
+
+# How often a category is drawn: what is harder to learn is shown more often.
+WEIGHTS = {
+    "single_object": 1.0,
+    "colors": 1.0,
+    "two_object": 1.5,
+    "counting": 2.0,
+    "position": 2.5,
+    "color_attribution": 2.5,
+}
+
+
+def training_pair(rng: random.Random, domain: Domain, variant_share: float) -> tuple[str, Scene]:
+    """Draw a caption of the train split and a scene for it.
+
+    `variant_share` of the pairs show the domain's variant: 0 for a base checkpoint, more for its LoRA.
+    """
+    while True:
+        variant = rng.random() < variant_share
+        crowd = variant and domain.backdrop is None
+        kind = "counting" if crowd else _category(rng)
+        spec = random_spec(rng, domain, kind, variant)
+        if split_of(text := caption(_loosen(rng, spec), rng)) == "train":
+            return _tagged(rng, text, random_scene(rng, spec))
+
+
+def random_text(rng: random.Random) -> tuple[str, Spec]:
+    """Any caption of the train split, objects and styles mixed freely: for the text encoder."""
+    while True:
+        domain = rng.choice(DOMAINS)
+        spec = random_spec(rng, domain, _category(rng), rng.random() < 0.3)
+        if rng.random() < 0.3:
+            spec = replace(spec, style=rng.choice(STYLES))
+        if rng.random() < 0.3:
+            names = rng.sample(SHAPES, 2)
+            items = (Item(n, i.colour, i.count) for n, i in zip(names, spec.items, strict=False))
+            spec = replace(spec, items=tuple(items))
+        spec = _loosen(rng, spec)
+        if split_of(text := caption(spec, rng)) == "train":
+            return text, spec
+
+
+def _category(rng: random.Random) -> str:
+    return rng.choices(CATEGORIES, [WEIGHTS[c] for c in CATEGORIES])[0]
+
+
+def _loosen(rng: random.Random, spec: Spec) -> Spec:
+    """Leave the style out of some captions; the scene keeps it."""
+    plain = spec.backdrop is None and not is_variant(spec)
+    return replace(spec, style=None) if plain and rng.random() < 0.15 else spec
+
+
+def _tagged(rng: random.Random, text: str, scene: Scene) -> tuple[str, Scene]:
+    """Give 'blurry' and 'messy' a meaning as negatives, 'crisp' and 'clean' as prefixes."""
+    chance = rng.random()
+    if chance < 0.04:
+        return f"blurry, {text}", replace(scene, blurry=True)
+    if chance < 0.08:
+        return f"messy, {text}", replace(scene, messy=True)
+    if chance < 0.24:
+        return rng.choice(("crisp, ", "clean, ", "crisp, clean, ")) + text, scene
+    return text, scene
+
