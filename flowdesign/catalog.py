@@ -43,6 +43,7 @@ SCHEDULERS = (
     "ddim_uniform",
     "beta",
 )
+UNSPOKEN_SCHEDULERS = ("kl_optimal",)  # rendered when a file asks for them, but no words
 
 PREFIXES = ("", "crisp, ", "clean, ", "crisp, clean, ")  # put before the prompt
 NEGATIVES = ("", "blurry", "messy", "blurry, messy")

@@ -49,7 +49,9 @@ GROUND: dict[str, RGB] = {
 STRIPE = 4  # pixels of one band at the native size
 
 
-def _arc(cx: float, cy: float, rx: float, ry: float, start: float, end: float, n: int) -> list[Point]:
+def _arc(
+    cx: float, cy: float, rx: float, ry: float, start: float, end: float, n: int
+) -> list[Point]:
     angles = [math.radians(start + (end - start) * i / n) for i in range(n + 1)]
     return [(cx + rx * math.cos(a), cy + ry * math.sin(a)) for a in angles]
 
@@ -155,7 +157,9 @@ def _layout(rng: random.Random, count: int, relation: str | None) -> tuple[list[
     else:
         places, radii, jitter = _PLACES[count]
     radius = rng.uniform(*radii)
-    return [(x + rng.uniform(-jitter, jitter), y + rng.uniform(-jitter, jitter)) for x, y in places], radius
+    return [
+        (x + rng.uniform(-jitter, jitter), y + rng.uniform(-jitter, jitter)) for x, y in places
+    ], radius
 
 
 def random_scene(rng: random.Random, spec: Spec) -> Scene:
@@ -213,7 +217,9 @@ def _paint(canvas: Image.Image, item: Placed, style: str, colour: RGB) -> None:
         canvas.paste(colour, mask=glow)
     canvas.paste(colour, mask=shape)
     if style == "striped":
-        canvas.paste(_mix(colour, (20, 16, 40), 0.38), mask=ImageChops.multiply(shape, _bands(side)))
+        canvas.paste(
+            _mix(colour, (20, 16, 40), 0.38), mask=ImageChops.multiply(shape, _bands(side))
+        )
 
 
 def _specks(canvas: Image.Image, rng: random.Random) -> None:

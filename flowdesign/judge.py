@@ -28,6 +28,7 @@ Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 _FOREGROUND = 12.0  # Lab distance from the background at which a pixel may belong to an object
+_SMOOTH = 0.7  # pixels, standard deviation
 _SMALLEST = 24  # pixels: a smaller component is debris
 _DEBRIS = 8  # pixels of debris that a clean picture may have
 _GRID = 32  # side of the grid on which silhouettes are compared
@@ -93,12 +94,12 @@ def _pixels(image: Image.Image) -> Array:
     small = image.convert("RGB")
     if small.size != (NATIVE, NATIVE):
         small = small.resize((NATIVE, NATIVE), Image.Resampling.BOX)
-    return _lab(np.asarray(small, dtype=np.float64))
+    return np.asarray(small, dtype=np.float64)
 
 
 def _ground(lab: Array) -> Array:
     border = np.concatenate([lab[:2].reshape(-1, 3), lab[-2:].reshape(-1, 3), lab[2:-2, :2].reshape(-1, 3), lab[2:-2, -2:].reshape(-1, 3)])  # fmt: skip
-    return np.median(border, axis=0)
+    return np.asarray(np.median(border, axis=0))
 
 
 def _silhouette(mask: Mask) -> Array:
@@ -183,11 +184,14 @@ def _style(objects: Sequence[Seen], ground: str | None) -> str:
 
 def read(image: Image.Image) -> Reading:
     """Find the objects of a picture, its style and its ground (None: a colour of no style)."""
-    lab = _pixels(image)
+    pixels = _pixels(image)
+    lab = _lab(pixels)
     ground_lab = _ground(lab)
     name = min(_GROUND_LAB, key=lambda g: float(np.linalg.norm(_GROUND_LAB[g] - ground_lab)))
     ground = name if np.linalg.norm(_GROUND_LAB[name] - ground_lab) < 9 else None
-    distance = np.linalg.norm(lab - ground_lab, axis=-1)
+    # Objects are found on smoothed pixels: grain is no object, and sharpness has a figure of its own.
+    smooth = _lab(ndimage.gaussian_filter(pixels, (_SMOOTH, _SMOOTH, 0)))
+    distance = np.linalg.norm(smooth - ground_lab, axis=-1)
     dark = bool(ground_lab[0] < 40)
     labels, count = ndimage.label(distance > _FOREGROUND, structure=np.ones((3, 3)))
     objects, debris = [], 0
@@ -234,7 +238,11 @@ def _fits(wanted: Sequence[Item], seen: Sequence[Seen]) -> tuple[list[bool], lis
 
 def _sorted_for(item: Item, seen: Sequence[Seen | None]) -> list[Seen | None]:
     def misfit(one: Seen | None) -> int:
-        return 2 if one is None else (one.shape != item.shape) + (item.colour not in (None, one.colour))
+        return (
+            2
+            if one is None
+            else (one.shape != item.shape) + (item.colour not in (None, one.colour))
+        )
 
     return sorted(seen, key=misfit)
 

@@ -18,6 +18,7 @@ from flowdesign.render.sigmas import NoiseLevels
 
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 TEXT_ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection")
+CODECS = ("AutoencoderKL", "PatchCodec")  # the second is the miniature's own, in `codec`
 PREDICTIONS = ("epsilon", "v_prediction")
 BETA_SCHEDULES = ("scaled_linear", "linear")
 VAE_FACTOR = 8  # pixels per latent element: ComfyUI's latents assume it
@@ -72,13 +73,15 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def read_vae(folder: Path) -> dict[str, Any]:
-    """Return the configuration of an AutoencoderKL folder; raises UnsupportedModel."""
+    """Return the configuration of the folder of an image codec; raises UnsupportedModel."""
     if not folder.is_dir():
         raise UnsupportedModel(f"The VAE '{folder.name}' is a single file, not a diffusers folder.")
     config = read_json(folder / "config.json")
-    if config.get("_class_name") != "AutoencoderKL":
+    if config.get("_class_name") not in CODECS:
         kind = config.get("_class_name")
-        raise UnsupportedModel(f"The VAE '{folder.name}' is a {kind}; supported: AutoencoderKL.")
+        raise UnsupportedModel(
+            f"The VAE '{folder.name}' is a {kind}; supported: {', '.join(CODECS)}."
+        )
     factor = 2 ** (len(config.get("block_out_channels", ())) - 1)
     if factor != VAE_FACTOR:
         raise UnsupportedModel(

@@ -9,21 +9,24 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file
-from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
 from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPTextModel, CLIPTextModelWithProjection
 
 from flowdesign.catalog import Installed
+from flowdesign.render.codec import PatchCodec
 from flowdesign.render.errors import UnsupportedModel
 from flowdesign.render.files import SUFFIX, Checkpoint, read_checkpoint, read_json, read_vae, stamp
 from flowdesign.render.lora import change, match
 from flowdesign.render.text import Encoder, Special
 from flowdesign.render.values import Clip, LoraUse, Model, UpscaleModel, Vae
+
+if TYPE_CHECKING:
+    from spandrel import ImageModelDescriptor
 
 DEFAULT_BYTES = 6 * 2**30
 Changes = Mapping[str, Tensor]
@@ -90,25 +93,31 @@ class Library:
             found.append(encoder)
         return found
 
-    def vae(self, vae: Vae) -> AutoencoderKL:
-        """Return a VAE."""
+    def vae(self, vae: Vae) -> nn.Module:
+        """Return an image codec: an AutoencoderKL, or the miniature's own."""
         folder = self._installed.path(vae.kind, vae.name)
         if vae.kind == "checkpoints":
             folder = self.checkpoint(vae.name).folder / "vae"
 
-        def load() -> AutoencoderKL:
-            read_vae(folder)
-            return self._load(AutoencoderKL, folder, torch.float32)
+        def load() -> nn.Module:
+            own = read_vae(folder)["_class_name"] == PatchCodec.__name__
+            module: nn.Module = self._load(PatchCodec if own else AutoencoderKL, folder, torch.float32)
+            return module
 
-        return self._keep(("vae", vae.kind, vae.name), load)
+        found: nn.Module = self._keep(("vae", vae.kind, vae.name), load)
+        return found
 
     def upscaler(self, model: UpscaleModel) -> ImageModelDescriptor[nn.Module]:
         """Return an upscale model; spandrel tells its architecture from the file."""
         path = self._installed.path("upscale_models", model.name)
-        found: ImageModelDescriptor[nn.Module] = self._keep(
-            ("upscaler", model.name), lambda: _upscaler(path).to(self._device).float().eval()
+        found: tuple[ImageModelDescriptor[nn.Module], nn.Module] = self._keep(
+            ("upscaler", model.name), lambda: self._upscaler(path)
         )
-        return found
+        return found[0]
+
+    def _upscaler(self, path: Path) -> tuple[ImageModelDescriptor[nn.Module], nn.Module]:
+        found = _upscaler(path).to(self._device).float().eval()
+        return found, found.model.requires_grad_(False)  # the module, for its size in memory
 
     def _load(self, kind: Any, folder: Path, dtype: torch.dtype) -> Any:
         module = kind.from_pretrained(
@@ -196,6 +205,9 @@ def _variant(folder: Path) -> str | None:
 
 
 def _upscaler(path: Path) -> ImageModelDescriptor[nn.Module]:
+    # Spandrel knows a hundred architectures: it is imported when an upscaler is first asked for.
+    from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
+
     if path.suffix != SUFFIX:
         raise UnsupportedModel(f"The upscale model '{path.name}' is no safetensors file.")
     try:
@@ -216,8 +228,6 @@ def _bytes(value: Any) -> int:
         value = value.module
     if isinstance(value, Encoder):
         return 0  # shares the module that is counted beside it
-    if isinstance(value, ImageModelDescriptor):
-        value = value.model
     tensors = value.parameters() if isinstance(value, nn.Module) else ()
     tensors = value.values() if isinstance(value, Mapping) else tensors
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
-from scipy.stats import beta as beta_distribution
+from scipy.special import betaincinv
 from torch import Tensor
 
 from flowdesign.catalog import suggest
@@ -115,7 +115,7 @@ def ddim_uniform(levels: NoiseLevels, steps: int) -> Tensor:
 def beta(levels: NoiseLevels, steps: int) -> Tensor:
     """Timesteps at quantiles of a beta distribution: dense at both ends; repeats are dropped."""
     quantiles = 1 - np.linspace(0, 1, steps, endpoint=False)
-    places = beta_distribution.ppf(quantiles, BETA_SHAPE, BETA_SHAPE) * (levels.count - 1)
+    places = betaincinv(BETA_SHAPE, BETA_SHAPE, quantiles) * (levels.count - 1)
     return levels.table[list(dict.fromkeys(np.rint(places).astype(int).tolist()))]
 
 

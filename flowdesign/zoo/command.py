@@ -29,7 +29,9 @@ def command(config: ZooConfig, flags: argparse.Namespace) -> int:
             _say(f"{step.index + 1}/{step.total} {dict(step.metrics)}")
         return 0
     runs.prepare(folder, config)
-    status = runs.execute(folder, partial(_train, config), lambda s: _say(f"{s.index + 1}/{s.total}"))
+    status = runs.execute(
+        folder, partial(_train, config), lambda s: _say(f"{s.index + 1}/{s.total}")
+    )
     return 0 if status.state in ("finished", "stopped") else 1
 
 

@@ -141,7 +141,9 @@ def fit(
         value = loss(Chance.at(seed, name, state.step))
         value.backward()
         if not math.isfinite(value.item()):
-            raise FloatingPointError(f"The loss of '{name}' is {value.item()} at step {state.step}.")
+            raise FloatingPointError(
+                f"The loss of '{name}' is {value.item()} at step {state.step}."
+            )
         state.update(schedule)
         total, since = total + value.item(), since + 1
         if state.step % every == 0 or state.step == schedule.steps:

@@ -81,4 +81,3 @@ def _tagged(rng: random.Random, text: str, scene: Scene) -> tuple[str, Scene]:
     if chance < 0.24:
         return rng.choice(("crisp, ", "clean, ", "crisp, clean, ")) + text, scene
     return text, scene
-

@@ -32,7 +32,7 @@ LORA_SCENES = 4_000
 
 TEXT = Schedule(1500, 1.5e-3, decay=0.6)
 DECODER = Schedule(1200, 1.5e-3, decay=0.6)
-BASE = Schedule(6000, 1.2e-3, decay=0.4, ema=0.999)
+BASE = Schedule(3000, 1.2e-3, decay=0.4, ema=0.999)
 LORA = Schedule(700, 2e-3, decay=0.6, ema=0.99)
 UPSCALER = Schedule(500, 2e-3, decay=0.6, ema=0.99)
 
@@ -79,12 +79,15 @@ def _make_codec(place: Place) -> Iterator[Step]:
 
 
 def _codec(place: Place) -> PatchCodec:
-    return PatchCodec.from_pretrained(place.work / "codec").eval()
+    codec: PatchCodec = PatchCodec.from_pretrained(place.work / "codec")
+    return codec.eval()
 
 
 def _train_decoder(place: Place) -> Iterator[Step]:
     codec = _codec(place)
-    yield from fit("decoder", {"codec": codec}, decoder_loss(codec), DECODER, place.work, place.seed)
+    yield from fit(
+        "decoder", {"codec": codec}, decoder_loss(codec), DECODER, place.work, place.seed
+    )
     codec.save_pretrained(place.work / "vae")
 
 

@@ -110,7 +110,8 @@ def _answers(spec: Spec, tags: set[str]) -> list[int]:
     said = []
     for k in range(2):
         item = spec.items[k] if k < len(spec.items) else None
-        said += [number(item and item.shape, SHAPES), number(item and item.colour, COLOURS)]
+        shape, colour = (item.shape, item.colour) if item else (None, None)
+        said += [number(shape, SHAPES), number(colour, COLOURS)]
     said += [spec.items[0].count if spec.items else 0, number(spec.relation, RELATIONS)]
     said += [number(spec.style, STYLES), number(spec.backdrop, BACKDROPS)]
     return said + [int(tag in tags) for tag in _TAGS]

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
+from PIL.Image import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -91,7 +92,7 @@ def make_latents(
 
 
 @torch.no_grad()
-def _encode(vae: PatchCodec, scenes: list) -> Tensor:
+def _encode(vae: PatchCodec, scenes: list[Image]) -> Tensor:
     done = []
     for start in range(0, len(scenes), 64):
         pixels = np.stack([np.asarray(s) for s in scenes[start : start + 64]])

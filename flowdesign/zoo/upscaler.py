@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageFilter
 from safetensors.torch import save_file
-from spandrel.architectures.Compact import Compact as SRVGGNetCompact
+from spandrel.architectures.Compact import Compact
 from torch import Tensor
 
 from flowdesign.drawing import draw, random_scene

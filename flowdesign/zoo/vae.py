@@ -26,7 +26,7 @@ def random_picture(rng: random.Random, side: int = 64) -> Tensor:
 def new_codec(seed: int, pictures: int = 3000) -> PatchCodec:
     """A codec with its projection fitted and its correction still at zero."""
     torch.manual_seed(seed)
-    codec = PatchCodec(latent_channels=LATENT_CHANNELS)
+    codec: PatchCodec = PatchCodec(latent_channels=LATENT_CHANNELS)
     rng = random.Random(seed)
     codec.fit_components(torch.stack([random_picture(rng) for _ in range(pictures)]))
     return codec

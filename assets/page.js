@@ -1,0 +1,40 @@
+// Keyboard shortcuts, and files dropped anywhere on the page. Runs once, in the page's head.
+{
+  const shortcut = (event) => {
+    if (event.key === "Escape") return "fd-cancel";
+    return event.key === "Enter" && (event.ctrlKey || event.metaKey) ? "fd-design" : null;
+  };
+
+  document.addEventListener("keydown", (event) => {
+    const button = document.getElementById(shortcut(event));
+    if (!button || button.disabled || button.offsetParent === null) return;
+    event.preventDefault();
+    button.click();
+  });
+
+  const carriesFiles = (event) =>
+    event.dataTransfer !== null && Array.from(event.dataTransfer.types).includes("Files");
+  const mark = (on) => document.body.classList.toggle("fd-dropping", on);
+
+  document.addEventListener("dragover", (event) => {
+    if (!carriesFiles(event)) return;
+    event.preventDefault(); // without this the browser leaves the page and opens the file
+    mark(true);
+  });
+
+  document.addEventListener("dragleave", (event) => {
+    if (event.relatedTarget === null) mark(false);
+  });
+
+  document.addEventListener("drop", (event) => {
+    mark(false);
+    if (!carriesFiles(event)) return;
+    const zone = document.getElementById("fd-drop");
+    if (!zone || zone.contains(event.target)) return; // the zone takes its own drops
+    event.preventDefault();
+    const input = zone.querySelector("input[type=file]");
+    if (!input) return;
+    input.files = event.dataTransfer.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  });
+}

@@ -1,0 +1,223 @@
+"""The command line: python -m flowdesign {design,render,validate,zoo,sft}.
+
+Heavy libraries are imported by the command that needs them, so that --help answers at once.
+"""
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from flowdesign import runs
+from flowdesign.catalog import ROOT, UnknownAsset, installed
+from flowdesign.config import ConfigError, SFTConfig, Step, ZooConfig, add_flags, from_flags
+from flowdesign.designs import restore
+from flowdesign.studio import check_prompt, render_file
+from flowdesign.tokens import VocabularyMismatch, decode, sentence_text
+from flowdesign.workflow import Problem, bind, validate
+
+CHECKPOINTS = ROOT / "checkpoints"
+
+
+class UsageError(Exception):
+    """A command that cannot be carried out; the message goes to the person who typed it."""
+
+
+def design(flags: argparse.Namespace) -> int:
+    """Print workflows that the policy designs for a prompt."""
+    _quiet()
+    from flowdesign.policy import Policy
+
+    prompt = check_prompt(flags.prompt)
+    policy = Policy.load(flags.policy)
+    samples = policy.sample(
+        prompt, flags.n, flags.seed, flags.temperature, constrained=not flags.free
+    )
+    found = [_designed(sample.tokens, prompt, flags.seed) for sample in samples]
+    _show(found, flags.json, "\n".join(_tell_design(one) for one in found))
+    return 0
+
+
+def render(flags: argparse.Namespace) -> int:
+    """Render a workflow file and write the PNG, with its graph inside, to a folder."""
+    _quiet()
+    result = render_file(flags.workflow, flags.prompt, flags.seed, flags.out)
+    _show(result, flags.json, json.dumps(result, indent=2))
+    return 0
+
+
+def check(flags: argparse.Namespace) -> int:
+    """Print what is wrong with a workflow file; status 1 when anything is."""
+    if not flags.file.is_file():
+        raise UsageError(f"There is no file {flags.file}")
+    found = restore(flags.file)
+    result = {"valid": found.runnable, "problems": [asdict(problem) for problem in found.problems]}
+    lines = [_tell_problem(problem) for problem in found.problems]
+    _show(result, flags.json, "\n".join(lines) or f"Valid: {found.description}")
+    return 0 if found.runnable else 1
+
+
+def zoo(flags: argparse.Namespace) -> int:
+    """Train the miniature models, measure them, or print their stored figures."""
+    from flowdesign.zoo.command import command
+
+    return command(from_flags(ZooConfig, flags), flags)
+
+
+def sft(flags: argparse.Namespace) -> int:
+    """Train the first policy as a run."""
+    _quiet()
+    config = from_flags(SFTConfig, flags)
+    folder = CHECKPOINTS / config.run
+    runs.prepare(folder, config)
+    _stop_on_signals(folder)
+    from flowdesign.sft import train
+
+    status = runs.execute(folder, lambda place: train(config, place), _print_step)
+    print(f"{config.run}: {status.state} after step {status.step} of {status.total}")
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; give the exit status: 0 well, 1 a problem was found, 2 cannot be done."""
+    flags = parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = flags.command
+    try:
+        return command(flags)
+    except (
+        UsageError, ConfigError, runs.RunError, UnknownAsset, VocabularyMismatch, ValueError, OSError
+    ) as error:  # fmt: skip
+        print(f"flowdesign: {error}", file=sys.stderr)
+        return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(
+        prog="python -m flowdesign",
+        description="Design text-to-image workflows for a prompt, and render them.",
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    _add_design(_command(commands, "design", design))
+    _add_render(_command(commands, "render", render))
+    _add_validate(_command(commands, "validate", check))
+    _add_zoo(_command(commands, "zoo", zoo))
+    add_flags(_command(commands, "sft", sft), SFTConfig)
+    return top
+
+
+def _command(
+    commands: Any, name: str, function: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    about = (function.__doc__ or "").strip()
+    command: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
+    command.set_defaults(command=function)
+    return command
+
+
+def _add_design(command: argparse.ArgumentParser) -> None:
+    command.add_argument("prompt", help="what the picture shows")
+    command.add_argument("-n", type=_count, default=4, help="number of designs (default: 4)")
+    command.add_argument("--seed", type=int, default=0, help="all chance follows from it")
+    command.add_argument("--temperature", type=float, default=1.0, help="0 is the likeliest design")
+    command.add_argument(
+        "--policy", type=Path, default=CHECKPOINTS / "policy_sft", help="folder of the policy"
+    )
+    command.add_argument("--free", action="store_true", help="without the grammar, to see faults")
+    _add_json(command)
+
+
+def _add_render(command: argparse.ArgumentParser) -> None:
+    command.add_argument("workflow", type=Path, help="ComfyUI API or UI JSON, or a PNG with one")
+    command.add_argument("--prompt", required=True, help="what the picture shows")
+    command.add_argument("--seed", type=int, default=0, help="seed of the first sampling pass")
+    command.add_argument("--out", type=Path, default=Path("outputs"), help="folder for the PNG")
+    _add_json(command)
+
+
+def _add_validate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", type=Path, help="ComfyUI API or UI JSON, or a PNG with one")
+    _add_json(command)
+
+
+def _add_zoo(command: argparse.ArgumentParser) -> None:
+    what = command.add_mutually_exclusive_group()
+    what.add_argument("--report", action="store_true", help="print the stored figures")
+    what.add_argument("--measure", action="store_true", help="measure the figures again")
+    add_flags(command, ZooConfig)
+    _add_json(command)
+
+
+def _add_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print JSON only")
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 1000:
+        raise argparse.ArgumentTypeError(f"from 1 to 1000, not {number}")
+    return number
+
+
+def _designed(tokens: tuple[int, ...], prompt: str, seed: int) -> dict[str, Any]:
+    """One design as printed; the workflow is bound, so ComfyUI can run it as it is."""
+    decoded = decode(tokens)
+    problems = list(decoded.problems)
+    if decoded.workflow is not None:
+        problems += [one for one in validate(decoded.workflow, installed()) if one not in problems]
+    workflow = None if decoded.workflow is None else bind(decoded.workflow, prompt, seed)
+    return {
+        "workflow": workflow,
+        "sentence": sentence_text(tokens),
+        "valid": not problems,
+        "problems": [asdict(problem) for problem in problems],
+    }
+
+
+def _tell_design(one: dict[str, Any]) -> str:
+    faults = "".join(f"\n    {problem['message']}" for problem in one["problems"])
+    return f"{one['sentence']}{faults}"
+
+
+def _tell_problem(problem: Problem) -> str:
+    place = " ".join(str(part) for part in (problem.node, problem.input) if part)
+    return f"{problem.code} {place + ': ' if place else ''}{problem.message}"
+
+
+def _print_step(step: Step) -> None:
+    metrics = "  ".join(f"{name} {value:.4g}" for name, value in step.metrics.items())
+    print(f"step {step.index + 1}/{step.total}  {metrics}", flush=True)
+
+
+def _show(result: object, as_json: bool, text: str) -> None:
+    print(json.dumps(result, indent=2, ensure_ascii=False) if as_json else text)
+
+
+def _stop_on_signals(folder: Path) -> None:
+    """Let Ctrl-C and a kill end the run after its step; a second one ends it at once."""
+
+    def ask(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        runs.request_stop(folder)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask)
+
+
+def _quiet() -> None:
+    """Keep the libraries' progress bars and advice out of the output."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

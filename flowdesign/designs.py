@@ -1,0 +1,97 @@
+"""A design: a workflow for a prompt, the files it leaves, and the way back from a file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flowdesign import comfy
+from flowdesign.catalog import Installed
+from flowdesign.tokens import sentence_text
+from flowdesign.workflow import PROMPT, Problem, Workflow, bind, describe
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Design:
+    """A workflow for a prompt. `workflow` still has its `{prompt}`, `bound` is ready to run."""
+
+    prompt: str
+    seed: int
+    workflow: Workflow
+    bound: Workflow
+    description: str
+    sentence: str = ""
+    tokens: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a dropped file held: the unbound workflow, or None, and all that is wrong with it."""
+
+    workflow: Workflow | None
+    prompt: str
+    seed: int | None
+    description: str
+    problems: tuple[Problem, ...]
+
+    @property
+    def runnable(self) -> bool:
+        """Whether the workflow can be rendered as it is."""
+        return self.workflow is not None and not self.problems
+
+
+def make_design(workflow: Workflow, prompt: str, seed: int, tokens: tuple[int, ...] = ()) -> Design:
+    """Bind a valid workflow to a prompt and a seed and put it into words."""
+    bound = bind(workflow, prompt, seed)
+    sentence = sentence_text(tokens) if tokens else ""
+    return Design(prompt, seed, workflow, bound, describe(workflow), sentence, tokens)
+
+
+def takes_prompt(workflow: Workflow) -> bool:
+    """Whether an unbound workflow has a place for the prompt, or only texts of its own."""
+    return any(PROMPT in str(node["inputs"].get("text", "")) for node in workflow.values())
+
+
+def write_files(
+    folder: Path, stem: str, design: Design, image: Image, fidelity: str
+) -> tuple[Path, Path, Path]:
+    """Write the PNG (with prompt and workflow inside), the API JSON and the UI JSON."""
+    folder.mkdir(parents=True, exist_ok=True)
+    png, api, ui = (folder / f"{stem}{end}" for end in (".png", ".api.json", ".ui.json"))
+    info = comfy.png_info(design.workflow, design.prompt, design.seed, {"fidelity": fidelity})
+    image.save(png, pnginfo=info)
+    api.write_text(json.dumps(comfy.to_api(design.bound), indent=2), encoding="utf-8")
+    ui.write_text(json.dumps(comfy.to_ui(design.bound), indent=2), encoding="utf-8")
+    return png, api, ui
+
+
+def restore(path: Path, models: Installed | None = None) -> Restored:
+    """Read a dropped PNG or JSON. Total: whatever the file holds, the problems say what is wrong."""
+    found = comfy.read_file(path, models)
+    workflow = found.workflow
+    description = describe(workflow) if workflow is not None and not found.problems else ""
+    seed = None if workflow is None else found.seed
+    return Restored(workflow, found.prompt, seed, description, tuple(found.problems))
+
+
+def tell(problems: Sequence[Problem]) -> str:
+    """Problems as one line."""
+    return " ".join(problem.message for problem in problems)
+
+
+def sweep(folder: Path, keep_seconds: float) -> None:
+    """Delete the result folders in `folder` that are older than `keep_seconds`."""
+    if not folder.is_dir():
+        return
+    oldest = time.time() - keep_seconds
+    for child in folder.iterdir():
+        if child.is_dir() and child.stat().st_mtime < oldest:
+            shutil.rmtree(child, ignore_errors=True)

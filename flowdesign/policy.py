@@ -1,0 +1,301 @@
+"""The policy: a causal language model that says workflows, p(workflow | prompt).
+
+A 4-bit base (`flowdesign.lm`), LoRA on its attention and MLP projections, and the project's own
+token rows (`flowdesign.rows`). A sentence follows the prompt in a short template, so the model
+reads the prompt with everything it knows of words and speaks in workflow tokens only. In the paper
+(arXiv 2505.21478) the vocabulary of the base is extended instead; own rows give the same
+distribution over workflows for 0.2 % of the logits.
+
+The prompt's keys and values are computed once for all sentences that follow it, in sampling and in
+training alike.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import (
+    LoraConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from flowdesign import lm
+from flowdesign.catalog import ROOT, Installed, installed
+from flowdesign.rows import ProjectRows, rows_from_words
+from flowdesign.sampling import Draw, Language, Unconstrained, say
+from flowdesign.tokens import END, MAX_TOKENS, VOCABULARY, Automaton, Vocabulary, decode
+
+SHIPPED = ROOT / "checkpoints" / "policy_sft"
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+TEMPLATE = ("Image: ", "\nWorkflow:")
+PROMPT_TOKENS = 128  # a longer prompt is cut here
+ADAPTER, ROWS = "adapter_model.safetensors", "rows.safetensors"
+GROUP = 32  # sentences in one forward pass
+
+
+class PolicyError(ValueError):
+    """A saved policy that cannot be used; the message says which file and why."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sentence: its number in the group, tokens, log-probability, whether it decodes.
+
+    `logprob` is in nats, at temperature 1, under the grammar when that was on.
+    """
+
+    index: int
+    tokens: tuple[int, ...]
+    logprob: float
+    valid: bool
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What must be known to build a policy before its weights are read (policy.json)."""
+
+    base: str = "smollm2-135m-instruct"
+    rank: int = 16
+
+
+class Policy:
+    """A language model that says workflows. Make one with `create` or `load`."""
+
+    def __init__(
+        self,
+        trunk: Any,
+        tokenizer: Any,
+        rows: ProjectRows,
+        anatomy: Anatomy,
+        vocabulary: Vocabulary,
+        models: Installed,
+    ) -> None:
+        self.trunk = trunk
+        self.tokenizer = tokenizer
+        self.rows = rows
+        self.anatomy = anatomy
+        self.vocabulary = vocabulary
+        self.automaton = Automaton(vocabulary, models)
+        self.device = rows.outputs.weight.device
+
+    @classmethod
+    def create(
+        cls,
+        anatomy: Anatomy = Anatomy(),
+        dtype: lm.Dtype = "nf4",
+        device: str = "cpu",
+        vocabulary: Vocabulary = VOCABULARY,
+        models: Installed | None = None,
+    ) -> "Policy":
+        """A policy that has learned nothing yet. LoRA starts from torch's global seed.
+
+        `models` is what its sentences may name, by default what is installed.
+        """
+        trunk, tokenizer = lm.load_base(anatomy.base, dtype, device)
+        words = trunk.get_input_embeddings().weight.detach()
+        rows = rows_from_words(vocabulary, words, tokenizer).to(device)
+        lora = _with_lora(trunk, anatomy)
+        return cls(lora, tokenizer, rows, anatomy, vocabulary, models or installed())
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path | str = SHIPPED,
+        dtype: lm.Dtype = "nf4",
+        device: str = "cpu",
+        models: Installed | None = None,
+    ) -> "Policy":
+        """Read a saved policy. Raises PolicyError, or tokens.VocabularyMismatch."""
+        folder = Path(folder)
+        anatomy, vocabulary = _read_head(folder)
+        policy = cls.create(anatomy, dtype, device, vocabulary, models)
+        set_peft_model_state_dict(policy.trunk, load_file(folder / ADAPTER))
+        policy.rows.load_state_dict(load_file(folder / ROWS))
+        return policy
+
+    def save(self, folder: Path) -> None:
+        """Write the adapter (PEFT's files) and the rows in float16, and what they belong to."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.trunk.peft_config["default"].save_pretrained(folder)
+        save_file(_halves(get_peft_model_state_dict(self.trunk)), folder / ADAPTER)
+        save_file(_halves(self.rows.state_dict()), folder / ROWS)
+        (folder / "vocab.json").write_text(self.vocabulary.to_json(), encoding="utf-8")
+        head = json.dumps(asdict(self.anatomy), indent=2) + "\n"
+        (folder / "policy.json").write_text(head, encoding="utf-8")
+
+    def trainable(self) -> dict[str, Tensor]:
+        """The weights that training changes, by name: "lora...." and "rows....", float32."""
+        lora = {f"lora.{n}": p for n, p in self.trunk.named_parameters() if p.requires_grad}
+        return lora | {f"rows.{n}": p for n, p in self.rows.named_parameters()}
+
+    def logits(self, prompts: Sequence[str], sentences: Sequence[Sequence[int]]) -> Tensor:
+        """Logits (sentences, longest, tokens) of each token given those before it.
+
+        `prompts` has one prompt for each sentence; equal ones are read once. Row i has as many
+        meaningful places as sentence i has tokens.
+        """
+        unique = list(dict.fromkeys(prompts))
+        context = self._read(unique)
+        context.keep([unique.index(prompt) for prompt in prompts])
+        longest = max(map(len, sentences))
+        begin = self.rows.begin
+        ids = torch.tensor([[begin, *s[:-1]] + [begin] * (longest - len(s)) for s in sentences])
+        vectors = self.rows.embed(ids.to(self.device))
+        return self.rows.logits(context.read(vectors, torch.ones_like(ids)))
+
+    def log_probs(
+        self,
+        prompts: Sequence[str],
+        sentences: Sequence[Sequence[int]],
+        language: Language | None = None,
+    ) -> Tensor:
+        """Log-probabilities (sentences,) in nats; under `language` forced tokens cost nothing."""
+        logits = self.logits(prompts, sentences)
+        if language is not None:
+            logits = logits + grammar_mask(sentences, language, logits.shape[-1]).to(logits)
+        chosen = torch.zeros(logits.shape[:2], dtype=torch.long)
+        there = torch.zeros(logits.shape[:2])
+        for place, sentence in enumerate(sentences):
+            chosen[place, : len(sentence)] = torch.tensor(sentence)
+            there[place, : len(sentence)] = 1
+        picked = torch.log_softmax(logits, -1).gather(-1, chosen.to(logits.device)[..., None])
+        return (picked[..., 0] * there.to(logits)).sum(-1)
+
+    def sample(
+        self,
+        prompt: str,
+        n: int,
+        seed: int,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        constrained: bool = True,
+    ) -> list[Sample]:
+        """Draw `n` sentences for the prompt, in the order of their index."""
+        drawn = self.sample_stream(prompt, n, seed, temperature, top_p, constrained)
+        return sorted(drawn, key=lambda sample: sample.index)
+
+    def sample_stream(
+        self,
+        prompt: str,
+        n: int,
+        seed: int,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        constrained: bool = True,
+        cancel: Callable[[], bool] | None = None,
+    ) -> Iterator[Sample]:
+        """Draw `n` sentences and yield each as it ends; sample i is the same for any n.
+
+        With `constrained` the grammar lets nothing be said that is not a workflow which runs on
+        this installation. `cancel` is asked before every token; raises Cancelled.
+        """
+        draw = Draw(seed, temperature, top_p)
+        end = self.vocabulary.index(END)
+        free = Unconstrained(len(self.vocabulary.tokens), end, MAX_TOKENS)
+        language = self.automaton if constrained else free
+        for first in range(0, n, GROUP):
+            indices = range(first, min(first + GROUP, n))
+            session = self.open(prompt, len(indices))
+            for said in say(session, indices, draw, language, self.rows.begin, cancel):
+                valid = not decode(said.tokens, self.vocabulary).problems
+                yield Sample(said.index, said.tokens, said.logprob, valid)
+
+    def open(self, prompt: str, n: int) -> "PolicySession":
+        """Read the prompt once and get ready to say `n` sentences after it."""
+        with torch.no_grad():
+            context = self._read([prompt])
+        context.keep([0] * n)
+        return PolicySession(self.rows, context)
+
+    def _read(self, prompts: Sequence[str]) -> lm.Context:
+        """Read the prompts, padded on the left to one length."""
+        pieces = [self._pieces(prompt) for prompt in prompts]
+        longest = max(map(len, pieces))
+        pad = self.tokenizer.eos_token_id
+        ids = torch.tensor([[pad] * (longest - len(p)) + p for p in pieces])
+        there = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in pieces])
+        context = lm.Context(self.trunk, len(prompts), self.device)
+        context.read(self.trunk.get_input_embeddings()(ids.to(self.device)), there)
+        return context
+
+    def _pieces(self, prompt: str) -> list[int]:
+        """Token ids of the prompt in its template; any string is accepted, a long one is cut."""
+        text = prompt.encode("utf-8", errors="replace").decode("utf-8")
+        before, words, after = (
+            self.tokenizer(part, add_special_tokens=False)["input_ids"]
+            for part in (TEMPLATE[0], text, TEMPLATE[1])
+        )
+        pieces: list[int] = [*before, *words[:PROMPT_TOKENS], *after]
+        return pieces
+
+
+class PolicySession:
+    """Sentences that one policy is saying after one prompt (a `flowdesign.sampling.Session`)."""
+
+    def __init__(self, rows: ProjectRows, context: lm.Context) -> None:
+        self.rows = rows
+        self.context = context
+
+    @torch.no_grad()
+    def feed(self, tokens: Sequence[Sequence[int]]) -> Tensor:
+        """Append tokens to each sentence; give logits (group, tokens) of what follows."""
+        longest = max(map(len, tokens))
+        begin = self.rows.begin
+        ids = torch.tensor([[begin] * (longest - len(new)) + list(new) for new in tokens])
+        there = torch.tensor([[0] * (longest - len(new)) + [1] * len(new) for new in tokens])
+        vectors = self.rows.embed(ids.to(self.context.device))
+        return self.rows.logits(self.context.read(vectors, there)[:, -1])
+
+    def keep(self, indices: Sequence[int]) -> None:
+        """Go on with these sentences only."""
+        self.context.keep(indices)
+
+
+def grammar_mask(sentences: Sequence[Sequence[int]], language: Language, tokens: int) -> Tensor:
+    """What the grammar forbids (sentences, longest, tokens): 0 where allowed, else -inf.
+
+    Places after a sentence's end are left free.
+    """
+    mask = torch.zeros(len(sentences), max(map(len, sentences)), tokens)
+    for row, sentence in zip(mask, sentences, strict=True):
+        state = language.start()
+        for place, token in enumerate(sentence):
+            row[place] = -torch.inf
+            row[place, list(language.allowed(state))] = 0.0
+            state = language.advance(state, token)
+    return mask
+
+
+def _with_lora(trunk: Any, anatomy: Anatomy) -> PeftModel:
+    """Add LoRA (arXiv 2106.09685) with scale 2 to every attention and MLP projection."""
+    config = LoraConfig(
+        r=anatomy.rank,
+        lora_alpha=2 * anatomy.rank,
+        target_modules=list(PROJECTIONS),
+        base_model_name_or_path=anatomy.base,
+    )
+    return get_peft_model(trunk, config)
+
+
+def _read_head(folder: Path) -> tuple[Anatomy, Vocabulary]:
+    """Read what a policy's weights belong to. Raises PolicyError, tokens.VocabularyMismatch."""
+    missing = [n for n in ("policy.json", "vocab.json", ADAPTER, ROWS) if not (folder / n).exists()]
+    if missing:
+        raise PolicyError(
+            f"No policy in {folder}: {', '.join(missing)} missing. "
+            f"Train one with: python -m flowdesign sft --run {folder.name}"
+        )
+    head = json.loads((folder / "policy.json").read_text(encoding="utf-8"))
+    return Anatomy(**head), Vocabulary.from_json((folder / "vocab.json").read_text("utf-8"))
+
+
+def _halves(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().half().cpu().contiguous() for name, value in weights.items()}

@@ -1,0 +1,195 @@
+"""Drawing sentences from a policy, a group at a time, under the grammar or without it.
+
+The sampler only needs a `Session`: something that takes each sample's next tokens and gives the
+logits that follow. One policy is a session; a guided mix of two will be one as well.
+
+Sample i depends on the prompt, the seed and i, not on how many are drawn beside it: it has its own
+generator. (Logits differ in the last bits with the size of a batch, so a draw that falls within
+about 1e-6 of a boundary may still go the other way.)
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Cancelled(RuntimeError):
+    """The caller asked for the sampling to end."""
+
+
+class Language(Protocol):
+    """What may be said: `flowdesign.tokens.Automaton`, or `Unconstrained`. States are immutable."""
+
+    def start(self) -> Any:
+        """The state before the first token."""
+
+    def allowed(self, state: Any) -> Sequence[int]:
+        """The tokens that may follow."""
+
+    def advance(self, state: Any, token: int) -> Any:
+        """The state after the token."""
+
+    def done(self, state: Any) -> bool:
+        """Say whether the sentence has ended."""
+
+
+@dataclass(frozen=True)
+class Unconstrained:
+    """Any of `tokens` tokens may follow, until `end` or `longest` tokens have been said."""
+
+    tokens: int
+    end: int
+    longest: int
+
+    def start(self) -> int:
+        """The number of tokens said."""
+        return 0
+
+    def allowed(self, state: int) -> range:
+        """All tokens."""
+        return range(self.tokens)
+
+    def advance(self, state: int, token: int) -> int:
+        """Count the token; `end` counts for all that could have followed."""
+        return self.longest if token == self.end else state + 1
+
+    def done(self, state: int) -> bool:
+        """Say whether `end` was said or the sentence is too long."""
+        return state >= self.longest
+
+
+class Session(Protocol):
+    """A group of sentences that are being said after one prompt."""
+
+    def feed(self, tokens: Sequence[Sequence[int]]) -> Tensor:
+        """Append one or more tokens to each sentence; give float32 logits (group, tokens)."""
+
+    def keep(self, indices: Sequence[int]) -> None:
+        """Go on with these sentences of the group only."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How to sample: temperature 0 takes the most likely token, top_p 1 leaves nothing out."""
+
+    seed: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ValueError(f"temperature must be 0 or more, not {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p}")
+
+
+@dataclass(frozen=True)
+class Said:
+    """A finished sentence; `logprob` is that of temperature 1 without top_p, in nats."""
+
+    index: int
+    tokens: tuple[int, ...]
+    logprob: float
+
+
+@dataclass
+class _Sentence:
+    index: int
+    generator: torch.Generator
+    state: Any
+    pending: list[int]
+    tokens: list[int] = field(default_factory=list)
+    logprob: float = 0.0
+
+
+def say(
+    session: Session,
+    indices: Sequence[int],
+    draw: Draw,
+    language: Language,
+    begin: int,
+    cancel: Callable[[], bool] | None = None,
+) -> Iterator[Said]:
+    """Draw one sentence for each index; yield each as it ends. Raises Cancelled.
+
+    A token that is the only one allowed is taken without asking the model; the model reads it
+    together with the next choice.
+    """
+    group = [_open(index, draw.seed, language, begin) for index in indices]
+    while group:
+        if cancel is not None and cancel():
+            raise Cancelled("Sampling was cancelled.")
+        logits = session.feed([sentence.pending for sentence in group]).cpu()
+        for sentence, row in zip(group, logits, strict=True):
+            _extend(sentence, row, draw, language)
+        going = [place for place, one in enumerate(group) if not language.done(one.state)]
+        for one in group:
+            if language.done(one.state):
+                yield Said(one.index, tuple(one.tokens), one.logprob)
+        if len(going) < len(group) and going:
+            session.keep(going)
+        group = [group[place] for place in going]
+
+
+def sample_seed(seed: int, index: int) -> int:
+    """The seed of sample `index` of a group: neighbouring seeds share no samples."""
+    digest = hashlib.sha256(f"{seed}/{index}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def choose(logits: Tensor, draw: Draw, generator: torch.Generator) -> int:
+    """Draw one token from logits (tokens,); forbidden tokens have -inf."""
+    if draw.temperature == 0:
+        return int(logits.argmax())
+    weights = torch.softmax(logits.double() / draw.temperature, -1)
+    if draw.top_p < 1:
+        weights = _nucleus(weights, draw.top_p)
+    return int(torch.multinomial(weights, 1, generator=generator))
+
+
+def only(logits: Tensor, allowed: Sequence[int]) -> Tensor:
+    """Logits (tokens,) with -inf for every token that is not allowed."""
+    places = torch.tensor(allowed, device=logits.device)
+    return torch.full_like(logits, -torch.inf).index_copy(0, places, logits[places])
+
+
+def _nucleus(weights: Tensor, top_p: float) -> Tensor:
+    """Drop all but the fewest most likely tokens that hold `top_p` of the probability."""
+    ordered, order = weights.sort(descending=True)
+    dropped = order[ordered.cumsum(-1) - ordered >= top_p]
+    return weights.index_fill(-1, dropped, 0.0)
+
+
+def _open(index: int, seed: int, language: Language, begin: int) -> _Sentence:
+    generator = torch.Generator().manual_seed(sample_seed(seed, index))
+    sentence = _Sentence(index, generator, language.start(), [begin])
+    _take_forced(sentence, language)
+    return sentence
+
+
+def _extend(sentence: _Sentence, logits: Tensor, draw: Draw, language: Language) -> None:
+    """Choose the next token, then take those that must follow it."""
+    logits = only(logits, language.allowed(sentence.state))
+    token = choose(logits, draw, sentence.generator)
+    sentence.logprob += float(torch.log_softmax(logits.double(), -1)[token])
+    sentence.pending = []
+    _take(sentence, token, language)
+    _take_forced(sentence, language)
+
+
+def _take_forced(sentence: _Sentence, language: Language) -> None:
+    while not language.done(sentence.state):
+        allowed = language.allowed(sentence.state)
+        if len(allowed) != 1:
+            return
+        _take(sentence, allowed[0], language)
+
+
+def _take(sentence: _Sentence, token: int, language: Language) -> None:
+    sentence.tokens.append(token)
+    sentence.pending.append(token)
+    sentence.state = language.advance(sentence.state, token)

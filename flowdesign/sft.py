@@ -1,0 +1,182 @@
+"""Supervised fine-tuning: the policy learns the vocabulary of workflows (paper, phase 1).
+
+Every step draws prompts and, for each, random valid workflows: walks through the grammar with all
+assets that the catalog knows, installed or not. There is nothing to prefer yet, so the policy
+learns what can be said after what, and keeps all of it likely; which workflow suits which prompt is
+learned later, from rewards. (The paper fine-tunes on workflows that scored well; a random start
+keeps the diversity that reinforcement learning needs.)
+
+A step's data depends on the seed and the step's number alone and nothing else is random, so a
+checkpoint is weights, optimiser state and a number, and a resumed run repeats no step and skips none.
+"""
+
+import json
+import math
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from flowdesign.catalog import known_assets
+from flowdesign.config import SFTConfig, Step
+from flowdesign.policy import Anatomy, Policy, grammar_mask
+from flowdesign.runs import Steps
+from flowdesign.scenes import random_prompt
+from flowdesign.tokens import Automaton, random_sentence
+
+CHECKPOINT = "resume.safetensors"
+SCENE_SHARE = 0.7  # of the prompts; the rest is of the world outside the miniature
+SUBJECTS = (
+    "an old fisherman", "a red fox", "a steaming bowl of ramen", "a lighthouse", "two dancers",
+    "a vintage motorcycle", "an astronaut", "a snowy owl", "three wooden boats", "a city street",
+    "a field of sunflowers", "a robot gardener", "a castle", "a cup of coffee", "a sleeping cat",
+    "a mountain lake", "a jazz band", "a dragon", "a young woman with freckles", "a spaceship",
+)  # fmt: skip
+SETTINGS = (
+    "", " at sunset", " in heavy rain", " under a starry sky", " in a forest", " by the sea",
+    " in the snow", " on a rooftop", " in a museum", " in the morning fog",
+)  # fmt: skip
+LOOKS = (
+    "", ", oil painting", ", watercolor", ", 35mm photograph", ", pixel art", ", studio lighting",
+    ", highly detailed", ", anime style", ", black and white", ", minimalist vector art",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's data: a prompt for each sentence, and the sentences."""
+
+    prompts: list[str]
+    sentences: list[tuple[int, ...]]
+
+
+def train(config: SFTConfig, folder: Path) -> Steps:
+    """Train a policy in the run's folder, from its newest checkpoint on; yield every step.
+
+    Metrics: loss and lawless (nats a token, see `losses`) and grad_norm.
+    """
+    torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    anatomy = Anatomy(config.base, config.rank)
+    policy = Policy.create(anatomy, config.dtype, config.device, models=known_assets())
+    optimiser = _optimiser(policy, config)
+    language = policy.automaton
+    for index in range(_restore(folder, policy, optimiser), config.steps):
+        metrics = _update(policy, optimiser, config, index, language)
+        try:
+            yield Step(index, config.steps, metrics)
+        except GeneratorExit:
+            _save(folder, policy, optimiser, index + 1)
+            raise
+        if (index + 1) % config.save_every == 0 or index + 1 == config.steps:
+            _save(folder, policy, optimiser, index + 1)
+
+
+def batch(config: SFTConfig, index: int, language: Automaton) -> Batch:
+    """The data of step `index`."""
+    rng = random.Random(f"sft/{config.seed}/{index}")
+    prompts = [_prompt(rng) for _ in range(config.prompts)]
+    repeated = [prompt for prompt in prompts for _ in range(config.sentences)]
+    return Batch(repeated, [random_sentence(language, rng) for _ in repeated])
+
+
+def rate(config: SFTConfig, index: int) -> float:
+    """The learning rate of step `index` as a share of its peak: linear warm-up, then a cosine."""
+    warm = min(1.0, (index + 1) / (config.warmup + 1))
+    return warm * 0.5 * (1 + math.cos(math.pi * index / config.steps))
+
+
+def _prompt(rng: random.Random) -> str:
+    if rng.random() < SCENE_SHARE:
+        return random_prompt(rng)
+    return rng.choice(SUBJECTS) + rng.choice(SETTINGS) + rng.choice(LOOKS)
+
+
+def _optimiser(policy: Policy, config: SFTConfig) -> torch.optim.AdamW:
+    """AdamW without decay; new rows start from nothing and may move faster than LoRA."""
+    weights = policy.trainable()
+    lora = [weight for name, weight in weights.items() if name.startswith("lora.")]
+    rows = [weight for name, weight in weights.items() if name.startswith("rows.")]
+    groups = [
+        {"params": lora, "peak": config.lora_rate},
+        {"params": rows, "peak": config.rows_rate},
+    ]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0.0)
+
+
+def _update(
+    policy: Policy,
+    optimiser: torch.optim.AdamW,
+    config: SFTConfig,
+    index: int,
+    language: Automaton,
+) -> dict[str, float]:
+    """One optimiser step on the data of step `index`."""
+    data = batch(config, index, language)
+    logits = policy.logits(data.prompts, data.sentences)
+    loss, lawless = losses(logits, data.sentences, language)
+    optimiser.zero_grad()
+    (loss + config.grammar_weight * lawless).backward()
+    norm = torch.nn.utils.clip_grad_norm_(list(policy.trainable().values()), 1.0)
+    for group in optimiser.param_groups:
+        group["lr"] = group["peak"] * rate(config, index)
+    optimiser.step()
+    return {"loss": loss.item(), "lawless": lawless.item(), "grad_norm": norm.item()}
+
+
+def losses(
+    logits: Tensor, sentences: list[tuple[int, ...]], language: Automaton
+) -> tuple[Tensor, Tensor]:
+    """Two means over the tokens of sentences, in nats: of the tokens themselves, and of the grammar.
+
+    The first is the cross-entropy of the tokens. The second is -log of the probability that all
+    allowed tokens hold together. It is a part of the first, without the noise of which allowed
+    token was drawn, so giving it more weight teaches the grammar from fewer sentences.
+    """
+    targets = _targets(sentences).to(logits.device)
+    there = targets >= 0
+    rows = torch.log_softmax(logits[there], -1)
+    mask = grammar_mask(sentences, language, logits.shape[-1]).to(logits)[there]
+    chosen = rows.gather(-1, targets[there][:, None])
+    return -chosen.mean(), -torch.logsumexp(rows + mask, -1).mean()
+
+
+def _targets(sentences: list[tuple[int, ...]]) -> Tensor:
+    """Sentences as (sentences, longest), -1 after their end."""
+    longest = max(map(len, sentences))
+    return torch.tensor([[*s, *[-1] * (longest - len(s))] for s in sentences])
+
+
+def _save(folder: Path, policy: Policy, optimiser: torch.optim.AdamW, done: int) -> None:
+    """Write the usable policy and, at once whole, what the next steps need."""
+    policy.save(folder)
+    tensors: dict[str, Tensor] = {}
+    for name, weight in policy.trainable().items():
+        state = optimiser.state[weight]
+        tensors[f"weight/{name}"] = weight.detach()
+        tensors[f"mean/{name}"] = state["exp_avg"]
+        tensors[f"square/{name}"] = state["exp_avg_sq"]
+    draft = folder / (CHECKPOINT + ".new")
+    save_file(tensors, draft, metadata={"done": json.dumps(done)})
+    draft.replace(folder / CHECKPOINT)
+
+
+def _restore(folder: Path, policy: Policy, optimiser: torch.optim.AdamW) -> int:
+    """Read what `_save` wrote; give the number of steps that are done, 0 without a checkpoint."""
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return 0
+    with safe_open(path, "pt", device=str(policy.device)) as file:
+        done = int(json.loads(file.metadata()["done"]))
+        for name, weight in policy.trainable().items():
+            weight.data.copy_(file.get_tensor(f"weight/{name}"))
+            optimiser.state[weight] = {
+                "step": torch.tensor(float(done)),
+                "exp_avg": file.get_tensor(f"mean/{name}"),
+                "exp_avg_sq": file.get_tensor(f"square/{name}"),
+            }
+    return done

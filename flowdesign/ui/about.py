@@ -1,0 +1,30 @@
+"""The About tab: how a prompt becomes an image here, and what does not work yet."""
+
+TEXT = """
+<div class="fd-about">
+<h2>How a design is made</h2>
+<ol class="fd-steps">
+<li><b>1. Prompt</b>You describe the picture.</li>
+<li><b>2. Policy</b>A small language model (SmolLM2, 135 million weights, in 4 bit) says a sentence of workflow
+words. A grammar lets it say only workflows that run with the models installed here.</li>
+<li><b>3. Workflow</b>The sentence is a ComfyUI graph: checkpoint, LoRAs, sampler, schedule, steps, passes,
+upscaler. You see it drawn, and can take it away as JSON.</li>
+<li><b>4. Render</b>The graph is rebuilt with diffusers and run. Each image says whether it is exact or
+approximate compared with ComfyUI, and its PNG carries the whole workflow.</li>
+</ol>
+<h2>What to expect today</h2>
+<p>The image models are miniatures trained by this project: simple shapes in a few styles, 64 pixels wide before
+upscaling, small enough for two CPU cores. Each is a specialist, so the choice of workflow matters: a workflow that
+is right for one prompt is wrong for another.</p>
+<p>The policy has learned the language of workflows from random examples, not yet which workflow suits which prompt.
+That comes with reward training (GRPO); until then the guidance slider is switched off, and designs for the same
+prompt differ widely in quality.</p>
+<h2>Files</h2>
+<p>Drop a PNG from here, or a PNG or JSON from ComfyUI, anywhere on the Playground to restore its prompt, workflow
+and seed. Nothing leaves this machine, and results are deleted after a day.</p>
+<h2>The idea</h2>
+<p>After &ldquo;Policy Optimized Text-to-Image Pipeline Design&rdquo;
+(<a href="https://arxiv.org/abs/2505.21478" rel="noopener" target="_blank">arXiv 2505.21478</a>) and ComfyGen
+(<a href="https://arxiv.org/abs/2410.01731" rel="noopener" target="_blank">arXiv 2410.01731</a>).</p>
+</div>
+"""

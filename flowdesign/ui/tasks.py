@@ -1,0 +1,62 @@
+"""What each open page has asked for, so that a page can stop its own work and nobody else's."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from flowdesign.studio import Cancel, Designed, Event, Studio
+
+
+@dataclass(eq=False)
+class Task:
+    """One piece of work for one page: what to do, and how far it is."""
+
+    work: Callable[[Studio, Cancel], Iterator[Event]]
+    count: int
+    seed: int
+    stop: threading.Event = field(default_factory=threading.Event)
+    taken: bool = False  # it has left the queue
+    current: Designed | None = None  # its image is being made
+    done: int = 0
+
+
+class Tasks:
+    """At most one task for each page, by Gradio's session hash."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, Task] = {}
+        self._lock = threading.Lock()
+
+    def add(self, page: str, task: Task) -> bool:
+        """Remember the task for when its turn comes; False while the page's last one still runs."""
+        with self._lock:
+            last = self._tasks.get(page)
+            if last is not None and last.taken:
+                return False
+            self._tasks[page] = task
+            return True
+
+    def take(self, page: str) -> Task | None:
+        """The page's task, once: None when it was cancelled or is under way already."""
+        with self._lock:
+            task = self._tasks.get(page)
+            if task is None or task.taken:
+                return None
+            task.taken = True
+            return task
+
+    def end(self, page: str, task: Task) -> None:
+        """Forget a task, and stop it should it still run."""
+        task.stop.set()
+        with self._lock:
+            if self._tasks.get(page) is task:
+                del self._tasks[page]
+
+    def stop(self, page: str) -> Task | None:
+        """Stop what this page has asked for, and give it back."""
+        task = self._tasks.get(page)
+        if task is not None:
+            self.end(page, task)
+        return task

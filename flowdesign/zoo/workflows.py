@@ -1,0 +1,60 @@
+"""The workflows that the zoo is measured with: more than forty, spread over what matters."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from flowdesign.scenes import DOMAINS, Domain
+from flowdesign.tokens.design import Design, Pass, Resize
+
+_HIRES = Pass(
+    "latent", sampler="dpmpp_2m", scheduler="karras", steps=6, cfg=4.0, denoise=0.5,
+    resize=Resize(method="bislerp", scale=1.5),
+)  # fmt: skip
+
+
+def plain(checkpoint: str) -> Design:
+    """The default workflow of a checkpoint: 12 steps of dpmpp_2m/karras at cfg 4, nothing else."""
+    first = Pass("first", sampler="dpmpp_2m", scheduler="karras", steps=12, cfg=4.0)
+    return Design(
+        checkpoint, loras=(), clip_skip=None, vae=None, freeu=None, pag=None, prefix=None,
+        concat=None, negative=None, size=(64, 64), passes=(first,),
+    )  # fmt: skip
+
+
+def with_lora(domain: Domain) -> Design:
+    """The default workflow with the LoRA of the domain at full strength."""
+    return replace(plain(domain.checkpoint), loras=((domain.lora, 1.0),))
+
+
+def _sampled(design: Design, **changes: object) -> Design:
+    return replace(design, passes=(replace(design.passes[0], **changes),))  # type: ignore[arg-type]
+
+
+def _of_domain(domain: Domain, other: Domain) -> dict[str, Design]:
+    base, tuned = plain(domain.checkpoint), with_lora(domain)
+    return {
+        "plain": base,
+        "4 steps": _sampled(base, steps=4),
+        "20 steps": _sampled(base, steps=20),
+        "cfg 1": _sampled(base, cfg=1.0),
+        "cfg 2": _sampled(base, cfg=2.0),
+        "cfg 9": _sampled(base, cfg=9.0),
+        "euler": _sampled(base, sampler="euler", scheduler="normal"),
+        "negative": replace(base, prefix="crisp, clean, ", negative="blurry, messy"),
+        "hires": replace(base, passes=(*base.passes, _HIRES)),
+        "96 px": replace(base, size=(96, 96)),
+        "lora": tuned,
+        "lora 0.6": replace(tuned, loras=((domain.lora, 0.6),)),
+        "lora cfg 2": _sampled(tuned, cfg=2.0),
+        "other lora": replace(base, loras=((other.lora, 1.0),)),
+    }
+
+
+def workflows() -> dict[str, Design]:
+    """All of them by name, "mini_flat: plain" and so on."""
+    found: dict[str, Design] = {}
+    for domain, other in zip(DOMAINS, DOMAINS[1:] + DOMAINS[:1], strict=True):
+        designs = _of_domain(domain, other)
+        found |= {f"{domain.checkpoint}: {name}": design for name, design in designs.items()}
+    return found

@@ -1,0 +1,153 @@
+"""What a ComfyUI 0.3.64 server checks of a request to /prompt, written down as facts.
+
+Independent of `flowdesign.nodes` on purpose: the tests compare the two.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+SAMPLERS = (
+    "euler", "euler_cfg_pp", "euler_ancestral", "euler_ancestral_cfg_pp", "heun", "heunpp2",
+    "dpm_2", "dpm_2_ancestral", "lms", "dpm_fast", "dpm_adaptive", "dpmpp_2s_ancestral",
+    "dpmpp_2s_ancestral_cfg_pp", "dpmpp_sde", "dpmpp_sde_gpu", "dpmpp_2m", "dpmpp_2m_cfg_pp",
+    "dpmpp_2m_sde", "dpmpp_2m_sde_gpu", "dpmpp_2m_sde_heun", "dpmpp_2m_sde_heun_gpu",
+    "dpmpp_3m_sde", "dpmpp_3m_sde_gpu", "ddpm", "lcm", "ipndm", "ipndm_v", "deis", "ddim",
+    "uni_pc", "uni_pc_bh2",
+)  # fmt: skip
+SCHEDULERS = (
+    "simple", "sgm_uniform", "karras", "exponential", "ddim_uniform", "beta", "normal",
+    "linear_quadratic", "kl_optimal",
+)  # fmt: skip
+LATENT = ("nearest-exact", "bilinear", "area", "bicubic", "bislerp")
+IMAGE = ("nearest-exact", "bilinear", "area", "bicubic", "lanczos")
+SEED = (0, 2**64 - 1)
+
+
+@dataclass(frozen=True)
+class InputRule:
+    """Name and type of an input, its range or its fixed options (none: a list of files)."""
+
+    name: str
+    type: str
+    low: float | None = None
+    high: float | None = None
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Inputs in the order of `widgets_values`, and the types of the outputs."""
+
+    inputs: tuple[InputRule, ...]
+    outputs: tuple[str, ...] = ()
+
+
+def _rule(inputs: str, outputs: str = "", **options: tuple[str, ...]) -> Rule:
+    """Read "name:TYPE" or "name:TYPE:low:high" for each input."""
+    found = []
+    for text in inputs.split():
+        name, kind, *limits = text.split(":")
+        low, high = (float(limit) for limit in limits) if limits else (None, None)
+        if kind == "SEED":
+            kind, low, high = "INT", *SEED
+        found.append(InputRule(name, kind, low, high, options.get(name, ())))
+    return Rule(tuple(found), tuple(outputs.split()))
+
+
+_SAMPLING = (
+    "steps:INT:1:10000 cfg:FLOAT:0:100 sampler_name:COMBO scheduler:COMBO "
+    "positive:CONDITIONING negative:CONDITIONING latent_image:LATENT"
+)
+_NAMES: dict[str, tuple[str, ...]] = {"sampler_name": SAMPLERS, "scheduler": SCHEDULERS}
+_TO = "upscale_method:COMBO width:INT:0:16384 height:INT:0:16384 crop:COMBO"
+_CROP = ("disabled", "center")
+_SWITCH = ("enable", "disable")
+
+RULES = {
+    "CheckpointLoaderSimple": _rule("ckpt_name:COMBO", "MODEL CLIP VAE"),
+    "VAELoader": _rule("vae_name:COMBO", "VAE"),
+    "LoraLoader": _rule(
+        "model:MODEL clip:CLIP lora_name:COMBO strength_model:FLOAT:-100:100 "
+        "strength_clip:FLOAT:-100:100",
+        "MODEL CLIP",
+    ),
+    "UpscaleModelLoader": _rule("model_name:COMBO", "UPSCALE_MODEL"),
+    "CLIPSetLastLayer": _rule("clip:CLIP stop_at_clip_layer:INT:-24:-1", "CLIP"),
+    "CLIPTextEncode": _rule("text:STRING clip:CLIP", "CONDITIONING"),
+    "ConditioningConcat": _rule(
+        "conditioning_to:CONDITIONING conditioning_from:CONDITIONING", "CONDITIONING"
+    ),
+    "ConditioningCombine": _rule(
+        "conditioning_1:CONDITIONING conditioning_2:CONDITIONING", "CONDITIONING"
+    ),
+    "ConditioningZeroOut": _rule("conditioning:CONDITIONING", "CONDITIONING"),
+    "EmptyLatentImage": _rule(
+        "width:INT:16:16384 height:INT:16:16384 batch_size:INT:1:4096", "LATENT"
+    ),
+    "LatentUpscaleBy": _rule(
+        "samples:LATENT upscale_method:COMBO scale_by:FLOAT:0.01:8", "LATENT",
+        upscale_method=LATENT,
+    ),
+    "LatentUpscale": _rule(
+        f"samples:LATENT {_TO}", "LATENT", upscale_method=LATENT, crop=_CROP
+    ),
+    "VAEDecode": _rule("samples:LATENT vae:VAE", "IMAGE"),
+    "VAEEncode": _rule("pixels:IMAGE vae:VAE", "LATENT"),
+    "KSampler": _rule(
+        f"model:MODEL seed:SEED {_SAMPLING} denoise:FLOAT:0:1", "LATENT", **_NAMES
+    ),
+    "KSamplerAdvanced": _rule(
+        f"model:MODEL add_noise:COMBO noise_seed:SEED {_SAMPLING} start_at_step:INT:0:10000 "
+        "end_at_step:INT:0:10000 return_with_leftover_noise:COMBO",
+        "LATENT", add_noise=_SWITCH, return_with_leftover_noise=_SWITCH, **_NAMES,
+    ),
+    "FreeU_V2": _rule(
+        "model:MODEL b1:FLOAT:0:10 b2:FLOAT:0:10 s1:FLOAT:0:10 s2:FLOAT:0:10", "MODEL"
+    ),
+    "PerturbedAttentionGuidance": _rule("model:MODEL scale:FLOAT:0:100", "MODEL"),
+    "RescaleCFG": _rule("model:MODEL multiplier:FLOAT:0:1", "MODEL"),
+    "ImageUpscaleWithModel": _rule("upscale_model:UPSCALE_MODEL image:IMAGE", "IMAGE"),
+    "ImageScaleBy": _rule(
+        "image:IMAGE upscale_method:COMBO scale_by:FLOAT:0.01:8", "IMAGE", upscale_method=IMAGE
+    ),
+    "ImageScale": _rule(f"image:IMAGE {_TO}", "IMAGE", upscale_method=IMAGE, crop=_CROP),
+    "SaveImage": _rule("images:IMAGE filename_prefix:STRING"),
+    "PreviewImage": _rule("images:IMAGE"),
+}  # fmt: skip
+_PYTHON = {"INT": int, "FLOAT": float, "STRING": str, "COMBO": str}
+
+
+def refusals(api: dict[str, Any]) -> list[str]:
+    """What a server would answer to an API graph; names of files are not checked."""
+    found = []
+    for key, node in api.items():
+        if node["class_type"] not in RULES:
+            found.append(f"{key}: invalid_prompt")
+            continue
+        for each in RULES[node["class_type"]].inputs:
+            code = _refusal(api, node, each)
+            found += [f"{key}.{each.name}: {code}"] if code else []
+    if not any(
+        not RULES[n["class_type"]].outputs for n in api.values() if n["class_type"] in RULES
+    ):
+        found.append("prompt_no_outputs")
+    return found
+
+
+def _refusal(api: dict[str, Any], node: dict[str, Any], rule: InputRule) -> str:
+    if rule.name not in node["inputs"]:
+        return "required_input_missing"
+    value = node["inputs"][rule.name]
+    if isinstance(value, list):
+        origin, slot = value
+        given = RULES[api[origin]["class_type"]].outputs[slot]
+        return "" if given == rule.type else "return_type_mismatch"
+    if rule.type not in _PYTHON:
+        return "bad_linked_input"
+    if type(value) is not _PYTHON[rule.type]:
+        return "invalid_input_type"
+    if rule.low is not None and value < rule.low:
+        return "value_smaller_than_min"
+    if rule.high is not None and value > rule.high:
+        return "value_bigger_than_max"
+    return "value_not_in_list" if rule.options and value not in rule.options else ""

@@ -1,0 +1,66 @@
+"""Shared by all tests: one thread for torch, and the app on a free port."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: tests share two cores
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="module")
+def serve() -> Iterator[Callable[..., str]]:
+    """Serve the app around a studio, or around a Future of one; gives its address."""
+    from flowdesign.ui import build_app, launch
+
+    apps = []
+
+    def start(studio: Any, models: Any = None) -> str:
+        opening = studio
+        if not isinstance(studio, Future):
+            opening = Future()
+            opening.set_result(studio)
+        app = build_app(opening, models)
+        port = free_port()
+        apps.append(app)
+        launch(app, server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, quiet=True)
+        return f"http://127.0.0.1:{port}"
+
+    yield start
+    for app in apps:
+        app.close(verbose=False)
+
+
+@pytest.fixture(scope="session")
+def served_folder() -> Path:
+    """A folder from which Gradio may serve files."""
+    from gradio.utils import get_upload_folder
+
+    return Path(get_upload_folder()) / "flowdesign-tests"
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """The system's Chromium, or the one that CHROMIUM names."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    path = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=flags)
+        yield browser
+        browser.close()

@@ -1,0 +1,108 @@
+"""Small stand-ins for the policy and the renderer, given to the studio through its constructor."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+from flowdesign.catalog import known_assets
+from flowdesign.studio import Studio
+from flowdesign.tokens import VOCABULARY, Automaton, random_sentence
+from flowdesign.workflow import Workflow
+
+Cancel = Callable[[], bool] | None
+
+
+@dataclass(frozen=True)
+class ToySample:
+    """A sentence that nobody thought about."""
+
+    index: int
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ToyFidelity:
+    label: str = "exact"
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ToyPicture:
+    images: Sequence[Image.Image]
+    fidelity: ToyFidelity
+    seconds: float
+
+
+class ToyPolicy:
+    """Random sentences, ending in reverse order, one model step each `pause` seconds."""
+
+    def __init__(self, pause: float = 0.0, broken: Sequence[int] = ()) -> None:
+        self.pause = pause
+        self.broken = broken
+        self.prompts: list[str] = []
+
+    def sample_stream(
+        self, prompt: str, n: int, seed: int, temperature: float = 1.0, *, cancel: Cancel = None
+    ) -> Iterator[ToySample]:
+        self.prompts.append(prompt)
+        grammar = Automaton(VOCABULARY, known_assets())
+        for index in reversed(range(n)):
+            wait(self.pause, cancel)
+            sentence = random_sentence(grammar, random.Random(seed * 100 + index))
+            yield ToySample(index, (0, 0, 0) if index in self.broken else tuple(sentence))
+
+
+class ToyRenderer:
+    """Draws a disc in `steps` steps of `pause` seconds; the renders in `faults` fail."""
+
+    def __init__(
+        self, pause: float = 0.0, steps: int = 10, faults: Sequence[int] = (), images: int = 1
+    ) -> None:
+        self.pause, self.steps, self.faults, self.images = pause, steps, faults, images
+        self.renders = 0
+        self.steps_done = 0
+        self.fidelity = ToyFidelity()
+
+    def render(self, jobs: Sequence[Any], cancel: Cancel = None) -> Iterator[ToyPicture]:
+        for job in jobs:
+            yield self._render(job.workflow, cancel)
+
+    def _render(self, workflow: Workflow, cancel: Cancel) -> ToyPicture:
+        self.renders += 1
+        if self.renders - 1 in self.faults:
+            raise RuntimeError("the sampler met a NaN at step 3")
+        started = time.monotonic()
+        for _ in range(self.steps):
+            wait(self.pause, cancel)
+            self.steps_done += 1
+        images = [] if self.fidelity.label == "refused" else [disc(len(workflow))] * self.images
+        return ToyPicture(images, self.fidelity, time.monotonic() - started)
+
+
+def wait(pause: float, cancel: Cancel) -> None:
+    """One step of work."""
+    if cancel is not None:
+        cancel()
+    time.sleep(pause)
+
+
+def disc(number: int) -> Image.Image:
+    """A picture that differs with the number."""
+    image = Image.new("RGB", (64, 64), "white")
+    shade = (40 + number * 37 % 200, 60 + number * 91 % 180, 90 + number * 53 % 150)
+    ImageDraw.Draw(image).ellipse((12, 12, 52, 52), fill=shade)
+    return image
+
+
+def toy_studio(folder: Path, **parts: Any) -> Studio:
+    """A studio whose work takes no time unless asked; the whole catalogue counts as installed."""
+    policy = parts.pop("policy", None) or ToyPolicy()
+    renderer = parts.pop("renderer", None) or ToyRenderer()
+    return Studio(policy, renderer, folder, known_assets())

@@ -1,0 +1,118 @@
+"""The catalogue: rows, the listing of models folders, and names that lead nowhere else."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flowdesign import catalog
+from flowdesign.catalog import (
+    ASSETS,
+    FAMILIES,
+    KINDS,
+    CatalogError,
+    UnknownAsset,
+    installed,
+    known_assets,
+    suggest,
+)
+
+
+def test_the_language_loads_no_torch() -> None:
+    code = (
+        "import sys, flowdesign.comfy, flowdesign.tokens\n"
+        "heavy = {'torch', 'transformers', 'diffusers', 'gradio', 'numpy'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=catalog.ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_rows_are_consistent() -> None:
+    assert len({(row.kind, row.name) for row in ASSETS}) == len(ASSETS)
+    checkpoints = {row.name: row for row in ASSETS if row.kind == "checkpoints"}
+    for row in ASSETS:
+        assert row.kind in KINDS
+        assert row.about and row.licence
+        assert row.family in (*FAMILIES, "any")
+        assert (row.kind == "loras") == bool(row.base)
+        assert (row.kind == "upscale_models") == (row.scale > 1)
+        assert not row.base or checkpoints[row.base].family == row.family
+    assert all(row.native_size and row.family in FAMILIES for row in checkpoints.values())
+
+
+def test_families_sample_whole_latents() -> None:
+    for family in FAMILIES.values():
+        for side in (side for size in family.sizes for side in size):
+            assert side % family.multiple == 0
+            assert side <= family.max_sampling <= family.max_image
+
+
+def test_tables_begin_with_the_choice_against() -> None:
+    assert catalog.PREFIXES[0] == catalog.NEGATIVES[0] == ""
+    for table in (catalog.PREFIXES, catalog.NEGATIVES, catalog.SAMPLERS, catalog.SCHEDULERS):
+        assert len(set(table)) == len(table)
+
+
+def test_scan_finds_folders_and_safetensors_in_order(tmp_path: Path) -> None:
+    _diffusers(tmp_path / "checkpoints" / "zebra")
+    _diffusers(tmp_path / "checkpoints" / "mini_night")
+    _diffusers(tmp_path / "checkpoints" / "mini_flat")
+    for name in ("own.safetensors", "pickle.ckpt", ".hidden.safetensors", "sub/deep.safetensors"):
+        path = tmp_path / "checkpoints" / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    found = installed([tmp_path])
+    assert found.names("checkpoints") == ("mini_flat", "mini_night", "own", "sub/deep", "zebra")
+    assert found.path("checkpoints", "own") == tmp_path / "checkpoints" / "own.safetensors"
+    assert found.path("checkpoints", "zebra") == tmp_path / "checkpoints" / "zebra"
+    assert found.names("loras") == ()
+
+
+def test_the_first_folder_wins_and_more_come_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("a", "b"):
+        (tmp_path / place / "loras").mkdir(parents=True)
+        (tmp_path / place / "loras" / "both.safetensors").touch()
+    both = installed([tmp_path / "a", tmp_path / "b"])
+    assert both.path("loras", "both").is_relative_to(tmp_path / "a")
+    monkeypatch.setenv("FLOWDESIGN_MODELS", f"{tmp_path / 'b'}{os.pathsep}{tmp_path / 'a'}")
+    assert installed().path("loras", "both").is_relative_to(tmp_path / "b")
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "..", "", "mini_flat/../x"])
+def test_a_name_never_becomes_a_path(name: str, tmp_path: Path) -> None:
+    _diffusers(tmp_path / "checkpoints" / "mini_flat")
+    with pytest.raises(UnknownAsset, match="Unknown checkpoint"):
+        installed([tmp_path]).path("checkpoints", name)
+
+
+def test_unknown_names_are_answered_with_the_nearest() -> None:
+    with pytest.raises(
+        UnknownAsset, match="Unknown checkpoint 'mini_flt'. Did you mean 'mini_flat'"
+    ):
+        known_assets().path("checkpoints", "mini_flt")
+    with pytest.raises(CatalogError, match="Did you mean 'loras'"):
+        known_assets().names("lora")
+
+
+def test_suggestions() -> None:
+    assert suggest("eulr", ("euler", "ddim")) == "Did you mean 'euler'? Known: euler, ddim."
+    assert suggest("KSAMPLER", ("KSampler",)).startswith("Did you mean 'KSampler'?")
+    assert suggest("zzz", ("euler",)) == "Known: euler."
+    assert suggest("a", ()) == "None is known here."
+    assert suggest("x" * 10**6, (str(i) for i in range(100))).endswith(", ....")
+
+
+def test_nothing_is_installed_where_there_is_no_folder(tmp_path: Path) -> None:
+    assert all(installed([tmp_path / "absent"]).names(kind) == () for kind in KINDS)
+
+
+def _diffusers(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "model_index.json").write_text("{}")

@@ -1,0 +1,304 @@
+"""The policy: 4-bit base, token rows, shared prompt prefix, sampling with and without grammar."""
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from toys import write_tiny_base
+
+from flowdesign import lm
+from flowdesign.catalog import known_assets
+from flowdesign.policy import SHIPPED, Anatomy, Policy, PolicyError, grammar_mask
+from flowdesign.rows import spoken
+from flowdesign.sampling import Cancelled, Draw, Unconstrained, choose, say
+from flowdesign.scenes import example_prompts
+from flowdesign.tokens import VOCABULARY, Automaton, VocabularyMismatch, decode, random_sentence
+
+PROMPT = "a red star"
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_tiny_base(tmp_path_factory.mktemp("base")))
+
+
+@pytest.fixture(scope="module")
+def policy(base: str) -> Policy:
+    """A tiny policy with random weights: not one of its rows is zero."""
+    torch.manual_seed(1)
+    policy = Policy.create(Anatomy(base, rank=4), models=known_assets())
+    for weight in policy.trainable().values():
+        torch.nn.init.normal_(weight, std=0.1)
+    return policy
+
+
+@pytest.fixture
+def automaton() -> Automaton:
+    return Automaton(VOCABULARY, known_assets())
+
+
+@pytest.fixture
+def sentences(automaton: Automaton) -> list[tuple[int, ...]]:
+    rng = random.Random(3)
+    return [random_sentence(automaton, rng) for _ in range(4)]
+
+
+# --- the 4-bit base --------------------------------------------------------------------------------
+
+
+def gradients(policy: Policy, sentences: Sequence[tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    for weight in policy.trainable().values():
+        weight.grad = None
+    policy.log_probs([PROMPT] * len(sentences), sentences).sum().backward()
+    return {name: weight.grad.clone() for name, weight in policy.trainable().items()}
+
+
+def test_gradients_are_right_after_a_forward_pass_in_eval_mode(
+    policy: Policy, sentences: list[tuple[int, ...]]
+) -> None:
+    """bitsandbytes would repack the weights in such a pass and give wrong gradients ever after."""
+    before = gradients(policy, sentences)
+    policy.trunk.eval()
+    with torch.no_grad():
+        policy.logits([PROMPT], sentences[:1])
+    after = gradients(policy, sentences)
+    policy.trunk.train()
+    again = gradients(policy, sentences)
+    for name in before:
+        assert torch.equal(before[name], after[name]), name
+        assert torch.equal(before[name], again[name]), name
+
+
+def test_a_gradient_is_the_slope(policy: Policy, sentences: list[tuple[int, ...]]) -> None:
+    """The gradient through the 4-bit layers, against a finite difference, for the input rows."""
+    name = "rows.inputs.weight"
+    weight = policy.trainable()[name]
+    direction = gradients(policy, sentences)[name]
+    direction = direction / direction.norm()
+    slope = float((gradients(policy, sentences)[name] * direction).sum())
+    values = []
+    for step in (1e-2, -1e-2):
+        with torch.no_grad():
+            weight.add_(direction, alpha=step)
+            values.append(policy.log_probs([PROMPT] * 4, sentences).sum().item())
+            weight.sub_(direction, alpha=step)
+    assert (values[0] - values[1]) / 2e-2 == pytest.approx(slope, rel=0.02)
+
+
+def test_the_base_is_in_4_bits_and_frozen(policy: Policy) -> None:
+    from bitsandbytes.nn import Linear4bit
+
+    layers = [m for m in policy.trunk.modules() if isinstance(m, Linear4bit)]
+    assert len(layers) == 2 * 7
+    assert all(layer.weight.quant_state.quant_type == "nf4" for layer in layers)
+    assert not any(layer.weight.requires_grad for layer in layers)
+
+
+def test_an_unknown_base_says_what_is_known() -> None:
+    with pytest.raises(lm.WeightsNotFound, match="smollm2-135m-instruct"):
+        lm.resolve("smolm2-135m-instruct")
+
+
+# --- sentences and their probabilities -------------------------------------------------------------
+
+
+def test_the_names_of_tokens_are_spoken() -> None:
+    assert spoken("<sampler:dpmpp_2m>") == "sampler dpmpp 2m"
+    assert spoken("<denoise:0.5>") == "denoise 0.5"
+
+
+def test_a_shared_prompt_changes_no_logits(
+    policy: Policy, sentences: list[tuple[int, ...]]
+) -> None:
+    prompts = [PROMPT, "two fish on sand, striped", PROMPT, "x"]
+    with torch.no_grad():
+        together = policy.logits(prompts, sentences)
+        for place, sentence in enumerate(sentences):
+            alone = policy.logits([prompts[place]], [sentence])[0]
+            torch.testing.assert_close(
+                together[place, : len(sentence)], alone, rtol=1e-4, atol=1e-4
+            )
+
+
+def test_log_probs_sum_over_tokens(policy: Policy, sentences: list[tuple[int, ...]]) -> None:
+    with torch.no_grad():
+        logits = policy.logits([PROMPT], sentences[:1])[0].log_softmax(-1)
+        total = sum(float(row[token]) for row, token in zip(logits, sentences[0], strict=True))
+        assert float(policy.log_probs([PROMPT], sentences[:1])) == pytest.approx(total, rel=1e-5)
+
+
+def test_the_grammar_mask_forbids_what_the_automaton_does(
+    automaton: Automaton, sentences: list[tuple[int, ...]]
+) -> None:
+    mask = grammar_mask(sentences, automaton, len(VOCABULARY))
+    for row, sentence in zip(mask, sentences, strict=True):
+        state = automaton.start()
+        for place, token in enumerate(sentence):
+            assert tuple(row[place].isfinite().nonzero()[:, 0]) == automaton.allowed(state)
+            state = automaton.advance(state, token)
+        assert row[len(sentence) :].eq(0).all()
+
+
+def test_sampling_gives_the_log_probability_that_training_gives(policy: Policy) -> None:
+    samples = policy.sample(PROMPT, 4, seed=5)
+    tokens = [sample.tokens for sample in samples]
+    with torch.no_grad():
+        scored = policy.log_probs([PROMPT] * 4, tokens, policy.automaton)
+    assert [s.logprob for s in samples] == pytest.approx(scored.tolist(), rel=1e-4)
+
+
+# --- sampling --------------------------------------------------------------------------------------
+
+
+def test_2000_samples_under_the_grammar_are_valid(policy: Policy) -> None:
+    """An untrained policy: validity is by construction, not by training."""
+    samples = policy.sample(PROMPT, 2000, seed=0, temperature=1.5)
+    assert all(sample.valid for sample in samples)
+    assert all(decode(sample.tokens).workflow is not None for sample in samples)
+
+
+def test_without_the_grammar_an_untrained_policy_babbles(policy: Policy) -> None:
+    samples = policy.sample(PROMPT, 8, seed=0, constrained=False)
+    assert not any(sample.valid for sample in samples)
+
+
+def test_a_seed_repeats_and_a_sample_does_not_depend_on_the_group(policy: Policy) -> None:
+    eight = policy.sample(PROMPT, 8, seed=11)
+    assert policy.sample(PROMPT, 8, seed=11) == eight
+    assert [s.tokens for s in policy.sample(PROMPT, 3, seed=11)] == [s.tokens for s in eight[:3]]
+    assert {s.tokens for s in policy.sample(PROMPT, 8, seed=12)}.isdisjoint(s.tokens for s in eight)
+
+
+def test_temperature_0_takes_the_likeliest(policy: Policy) -> None:
+    samples = policy.sample(PROMPT, 3, seed=0, temperature=0)
+    assert len({sample.tokens for sample in samples}) == 1
+
+
+def test_cancel_is_asked_before_every_token(policy: Policy) -> None:
+    asked = 0
+
+    def cancel() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 3
+
+    with pytest.raises(Cancelled):
+        list(policy.sample_stream(PROMPT, 2, seed=0, cancel=cancel))
+    assert asked == 4
+
+
+@pytest.mark.parametrize("prompt", ["", "x" * 10_000, "🦊 лиса 狐狸", "\ud800", "<|im_end|>\n\0"])
+def test_any_prompt_can_be_designed_for(policy: Policy, prompt: str) -> None:
+    assert policy.sample(prompt, 1, seed=0)[0].valid
+
+
+@pytest.mark.parametrize("draw", [{"temperature": -1}, {"top_p": 0}, {"top_p": 1.1}])
+def test_bad_settings_are_refused(policy: Policy, draw: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        policy.sample(PROMPT, 1, 0, **draw)
+
+
+def test_choose_follows_the_probabilities() -> None:
+    logits = torch.tensor([0.0, math.log(3), -torch.inf, math.log(4)])
+    generator = torch.Generator().manual_seed(0)
+    drawn = [choose(logits, Draw(0), generator) for _ in range(4000)]
+    shares = [drawn.count(token) / 4000 for token in range(4)]
+    assert shares == pytest.approx([1 / 8, 3 / 8, 0, 1 / 2], abs=0.03)
+    nucleus = {choose(logits, Draw(0, top_p=0.8), generator) for _ in range(200)}
+    assert nucleus == {1, 3}  # the most likely two hold 7/8
+
+
+class Scripted:
+    """A session whose model always wants the token after the last one it was given."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.fed: list[list[list[int]]] = []
+
+    def feed(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
+        self.fed.append([list(new) for new in tokens])
+        logits = torch.full((len(tokens), self.size), -30.0)
+        for row, new in zip(logits, tokens, strict=True):
+            row[(new[-1] + 1) % self.size] = 30.0
+        return logits
+
+    def keep(self, indices: Sequence[int]) -> None:
+        raise AssertionError("all sentences end together")
+
+
+class Forced(Unconstrained):
+    """After token 1 only token 2 may follow."""
+
+    last = 0
+
+    def allowed(self, state: int) -> range:
+        return range(2, 3) if state == 2 else range(self.tokens)
+
+
+def test_a_forced_token_is_not_asked_for() -> None:
+    session = Scripted(5)
+    said = list(say(session, [0, 1], Draw(0), Forced(5, end=4, longest=9), begin=-1))
+    assert [one.tokens for one in said] == [(0, 1, 2, 3, 4)] * 2
+    assert session.fed == [[[-1]] * 2, [[0]] * 2, [[1, 2]] * 2, [[3]] * 2]
+
+
+# --- files -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(policy: Policy, tmp_path: Path) -> Iterator[Path]:
+    policy.save(tmp_path)
+    yield tmp_path
+
+
+def test_a_saved_policy_says_the_same(policy: Policy, saved: Path) -> None:
+    loaded = Policy.load(saved, models=known_assets())
+    ours, theirs = policy.sample(PROMPT, 4, seed=2), loaded.sample(PROMPT, 4, seed=2)
+    assert [s.tokens for s in ours] == [s.tokens for s in theirs]
+    assert [s.logprob for s in ours] == pytest.approx([s.logprob for s in theirs], rel=0.01)
+
+
+def test_another_vocabulary_is_refused(saved: Path) -> None:
+    path = saved / "vocab.json"
+    path.write_text(path.read_text().replace("euler", "oiler"))
+    with pytest.raises(VocabularyMismatch):
+        Policy.load(saved)
+
+
+def test_a_folder_without_a_policy_says_how_to_train_one(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match="python -m flowdesign sft"):
+        Policy.load(tmp_path)
+
+
+# --- the shipped policy ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Policy:
+    return Policy.load(models=known_assets())
+
+
+@pytest.mark.slow
+def test_the_shipped_policy_has_learned_the_vocabulary(shipped: Policy) -> None:
+    """Without the grammar at least 95 % of samples are valid, and at least 95 % are distinct."""
+    prompts = (*example_prompts()[:4], "an old fisherman, oil painting", "")
+    samples = [s for p in prompts for s in shipped.sample(p, 32, seed=9, constrained=False)]
+    assert sum(sample.valid for sample in samples) >= 0.95 * len(samples)
+    assert len({sample.tokens for sample in samples}) >= 0.95 * len(samples)
+
+
+@pytest.mark.slow
+def test_the_shipped_policy_is_always_valid_under_the_grammar(shipped: Policy) -> None:
+    samples = shipped.sample(PROMPT, 32, seed=1, temperature=2.0)
+    assert all(sample.valid for sample in samples)
+
+
+@pytest.mark.slow
+def test_the_shipped_policy_speaks_the_vocabulary_of_this_version(shipped: Policy) -> None:
+    assert VOCABULARY.tokens[: len(shipped.vocabulary)] == shipped.vocabulary.tokens
+    files = (SHIPPED / "adapter_model.safetensors", SHIPPED / "rows.safetensors")
+    assert sum(file.stat().st_size for file in files) < 25e6

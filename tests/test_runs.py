@@ -1,0 +1,176 @@
+"""Runs: what is on disk while work runs, stops, fails, is killed and goes on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from flowdesign import runs
+from flowdesign.config import SFTConfig, Step
+
+
+def counting(total: int, every: int = 3, pause: float = 0.0) -> runs.Work:
+    """Work whose state is the list of numbers it has been through, saved every few steps."""
+
+    def work(folder: Path) -> runs.Steps:
+        file = folder / "state.json"
+        done: list[int] = json.loads(file.read_text()) if file.exists() else []
+
+        def save() -> None:
+            draft = file.with_suffix(".new")
+            draft.write_text(json.dumps(done))
+            draft.replace(file)
+
+        for index in range(len(done), total):
+            time.sleep(pause)
+            done.append(index)
+            try:
+                yield Step(index, total, {"sum": sum(done)})
+            except GeneratorExit:
+                save()
+                raise
+            if (index + 1) % every == 0 or index + 1 == total:
+                save()
+
+    return work
+
+
+def expected(total: int) -> list[tuple[int, int]]:
+    return [(index, index * (index + 1) // 2) for index in range(total)]
+
+
+def recorded(folder: Path) -> list[tuple[int, int]]:
+    return [(row["step"], row["sum"]) for row in runs.read_metrics(folder)]
+
+
+def test_a_run_leaves_its_records(tmp_path: Path) -> None:
+    seen: list[int] = []
+    status = runs.execute(tmp_path, counting(5), lambda step: seen.append(step.index))
+    assert (status.state, status.step, status.total) == ("finished", 5, 5)
+    assert runs.read_status(tmp_path) == status
+    assert recorded(tmp_path) == expected(5)
+    assert seen == [0, 1, 2, 3, 4]
+    assert "finished after step 5 of 5" in (tmp_path / "log.txt").read_text()
+
+
+def test_stop_ends_after_the_step_and_resume_goes_on(tmp_path: Path) -> None:
+    def stop_at_4(step: Step) -> None:
+        if step.index == 4:
+            runs.request_stop(tmp_path)
+
+    assert runs.execute(tmp_path, counting(9), stop_at_4).state == "stopped"
+    assert recorded(tmp_path) == expected(5)
+    again: list[int] = []
+    status = runs.execute(tmp_path, counting(9), lambda step: again.append(step.index))
+    assert status.state == "finished"
+    assert again == [5, 6, 7, 8]  # closing saved step 4: nothing is done twice
+    assert recorded(tmp_path) == expected(9)
+
+
+def test_a_finished_run_does_nothing_more(tmp_path: Path) -> None:
+    runs.execute(tmp_path, counting(4))
+    assert runs.execute(tmp_path, counting(4)).step == 4
+    assert recorded(tmp_path) == expected(4)
+
+
+def test_a_fault_is_recorded_and_raised(tmp_path: Path) -> None:
+    def broken(folder: Path) -> runs.Steps:
+        yield Step(0, 2, {"sum": 0})
+        raise ValueError("no more paper")
+
+    with pytest.raises(ValueError, match="no more paper"):
+        runs.execute(tmp_path, broken)
+    status = runs.read_status(tmp_path)
+    assert status is not None
+    assert (status.state, status.message) == ("failed", "ValueError: no more paper")
+    assert "Traceback" in (tmp_path / "log.txt").read_text()
+    assert not runs.is_alive(tmp_path)
+
+
+def test_an_interrupt_stops_without_saving_an_unrecorded_step(tmp_path: Path) -> None:
+    def interrupt(step: Step) -> None:
+        if step.index == 4:
+            raise KeyboardInterrupt
+
+    assert runs.execute(tmp_path, counting(9), interrupt).state == "stopped"
+    assert json.loads((tmp_path / "state.json").read_text()) == [0, 1, 2]
+    runs.execute(tmp_path, counting(9))
+    assert recorded(tmp_path) == expected(9)
+
+
+def test_two_processes_cannot_hold_one_run(tmp_path: Path) -> None:
+    def nested(step: Step) -> None:
+        assert runs.is_alive(tmp_path)
+        status = runs.read_status(tmp_path)
+        assert status is not None and status.state == "running"
+        with pytest.raises(runs.RunBusy, match="already at work"):
+            runs.execute(tmp_path, counting(3))
+
+    runs.execute(tmp_path, counting(1), nested)
+
+
+CHILD = """
+import sys
+from pathlib import Path
+sys.path[:0] = sys.argv[2:]
+from flowdesign import runs
+from test_runs import counting
+runs.execute(Path(sys.argv[1]), counting(40, pause=0.01))
+"""
+
+
+def start_child(folder: Path) -> subprocess.Popen[bytes]:
+    here = Path(__file__).parent
+    return subprocess.Popen([sys.executable, "-c", CHILD, folder, here.parent, here])
+
+
+def wait_for_steps(folder: Path, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while len(runs.read_metrics(folder)) < count:
+        assert time.monotonic() < deadline, "the child did not get that far"
+        time.sleep(0.005)
+
+
+def test_sigkill_loses_and_repeats_no_step(tmp_path: Path) -> None:
+    for count in (4, 12, 23):
+        child = start_child(tmp_path)
+        wait_for_steps(tmp_path, count)
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        status = runs.read_status(tmp_path)
+        assert status is not None and status.state == "crashed"
+    child = start_child(tmp_path)
+    assert child.wait(timeout=60) == 0
+    assert recorded(tmp_path) == expected(40)
+    assert runs.list_runs(tmp_path.parent)[tmp_path.name].state == "finished"
+
+
+def test_a_line_cut_short_by_a_crash_does_not_count(tmp_path: Path) -> None:
+    runs.execute(tmp_path, counting(4))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "su')
+    assert recorded(tmp_path) == expected(4)
+    runs.execute(tmp_path, counting(6))
+    assert recorded(tmp_path) == expected(6)
+
+
+def test_prepare_refuses_another_config(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    runs.prepare(folder, SFTConfig(steps=3))
+    runs.prepare(folder, SFTConfig(steps=3))
+    with pytest.raises(runs.RunConflict, match="steps: 3 -> 4"):
+        runs.prepare(folder, SFTConfig(steps=4))
+
+
+def test_list_runs_is_newest_first_and_skips_other_folders(tmp_path: Path) -> None:
+    (tmp_path / "not_a_run").mkdir()
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        runs.execute(tmp_path / name, counting(1))
+    assert list(runs.list_runs(tmp_path)) == ["second", "first"]
+    assert runs.read_status(tmp_path / "not_a_run") is None

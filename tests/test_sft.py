@@ -1,0 +1,96 @@
+"""Supervised fine-tuning: its data, its loss, exact resuming, and that it learns."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from toys import write_tiny_base
+
+from flowdesign import runs, sft
+from flowdesign.catalog import known_assets
+from flowdesign.config import SFTConfig, Step
+from flowdesign.policy import Policy
+from flowdesign.sampling import Unconstrained
+from flowdesign.tokens import VOCABULARY, Automaton, decode
+
+GRAMMAR = Automaton(VOCABULARY, known_assets())
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> SFTConfig:
+    base = str(write_tiny_base(tmp_path_factory.mktemp("base")))
+    return SFTConfig(
+        base=base, steps=6, prompts=2, sentences=2, rank=4, warmup=1, save_every=2, seed=3
+    )
+
+
+def test_a_step_has_its_own_data_and_always_the_same(config: SFTConfig) -> None:
+    first, again, next_step = (sft.batch(config, index, GRAMMAR) for index in (0, 0, 1))
+    assert first == again
+    assert set(first.sentences).isdisjoint(next_step.sentences)
+    other_seed = config.model_copy(update={"seed": 4})
+    assert sft.batch(other_seed, 0, GRAMMAR) != first
+
+
+def test_the_data_are_valid_workflows_for_few_prompts(config: SFTConfig) -> None:
+    data = sft.batch(config, 0, GRAMMAR)
+    assert len(data.prompts) == len(data.sentences) == 4
+    assert len(set(data.prompts)) <= 2
+    assert not any(decode(sentence).problems for sentence in data.sentences)
+
+
+def test_the_rate_warms_up_and_falls() -> None:
+    config = SFTConfig(steps=100, warmup=9)
+    rates = [sft.rate(config, index) for index in range(100)]
+    assert rates[0] == pytest.approx(0.1, rel=0.01)
+    assert max(rates) == pytest.approx(1, rel=0.05)
+    assert rates[-1] < 0.01
+    assert rates[20:] == sorted(rates[20:], reverse=True)
+
+
+class Halves(Unconstrained):
+    """Only the first two of four tokens are ever allowed."""
+
+    def allowed(self, state: int) -> range:
+        return range(2)
+
+
+def test_the_losses_against_numbers_worked_by_hand() -> None:
+    shares = torch.tensor([[[0.5, 0.25, 0.125, 0.125], [0.1, 0.2, 0.3, 0.4]]] * 2)
+    sentences = [(0, 1), (1,)]
+    token, grammar = sft.losses(shares.log(), sentences, Halves(4, end=3, longest=9))
+    assert float(token) == pytest.approx(-(math.log(0.5) + math.log(0.2) + math.log(0.25)) / 3)
+    assert float(grammar) == pytest.approx(-(2 * math.log(0.75) + math.log(0.3)) / 3)
+
+
+def test_a_stopped_run_goes_on_exactly(config: SFTConfig, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for folder in (whole, parts):
+        runs.prepare(folder, config)
+
+    def stop_after_the_third(step: Step) -> None:
+        if step.index == 2:
+            runs.request_stop(parts)
+
+    runs.execute(whole, lambda folder: sft.train(config, folder))
+    stopped = runs.execute(parts, lambda folder: sft.train(config, folder), stop_after_the_third)
+    assert (stopped.state, stopped.step) == ("stopped", 3)
+    runs.execute(parts, lambda folder: sft.train(config, folder))
+    ours, theirs = load_file(whole / sft.CHECKPOINT), load_file(parts / sft.CHECKPOINT)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    told = [[{**row, "time": 0} for row in runs.read_metrics(f)] for f in (whole, parts)]
+    assert told[0] == told[1]
+    assert [row["step"] for row in told[0]] == list(range(6))
+
+
+def test_it_learns(config: SFTConfig, tmp_path: Path) -> None:
+    """A toy model learns to say something legal: the grammar's loss falls to a third."""
+    busy = config.model_copy(
+        update={"steps": 60, "sentences": 6, "lora_rate": 1e-2, "rows_rate": 3e-2}
+    )
+    told = [step.metrics["lawless"] for step in sft.train(busy, tmp_path)]
+    assert sum(told[-5:]) / 5 < told[0] / 3
+    policy = Policy.load(tmp_path, models=known_assets())
+    assert policy.sample("a red star", 1, seed=0)[0].valid

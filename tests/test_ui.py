@@ -1,0 +1,354 @@
+"""The page without a server: the drawn workflow, the cards, and what the buttons do."""
+
+import json
+import re
+import threading
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from studio_toys import ToyPolicy, ToyRenderer, toy_studio
+from test_studio import BAD_FILES, cycle, node, txt2img
+
+from flowdesign.catalog import known_assets
+from flowdesign.designs import restore, takes_prompt
+from flowdesign.studio import MAX_SEED, Designed, Rendered, Request, Studio
+from flowdesign.ui import build_app, cards, style
+from flowdesign.ui.playground import GUIDANCE_NOTE, Playground, read_seed
+from flowdesign.ui.workflow_layout import Link, Size, lay_out
+from flowdesign.ui.workflow_view import draw
+
+SVG = "{http://www.w3.org/2000/svg}"
+PAGE: Any = SimpleNamespace(session_hash="page-1")
+OTHER: Any = SimpleNamespace(session_hash="page-2")
+
+
+def ready(studio: Studio) -> "Future[Studio]":
+    opening: Future[Studio] = Future()
+    opening.set_result(studio)
+    return opening
+
+
+def page(studio: Studio) -> Playground:
+    with gr.Blocks():
+        return Playground(ready(studio), known_assets())
+
+
+def ask(view: Playground, prompt: str = "a red star", count: float = 2, seed: str = "7") -> Any:
+    return view.ask_design(prompt, count, seed, False, 1.0, PAGE)
+
+
+# --- drawing a workflow
+
+
+def sockets(svg: str) -> ET.Element:
+    return ET.fromstring(svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1))
+
+
+def test_every_node_and_every_link_is_drawn() -> None:
+    root = sockets(draw(txt2img(), "Workflow", "words"))
+    assert len(root.findall(f".//{SVG}rect")) == 7
+    assert len(root.findall(f".//{SVG}path[@class]")) == 7 + 9  # a rule in each box, and the wires
+    titles = [text.text for text in root.iter(f"{SVG}text") if text.get("class") == "fd-node-title"]
+    assert "KSampler" in titles and "CheckpointLoaderSimple" in titles
+    kinds = {path.get("class") for path in root.iter(f"{SVG}path")}
+    assert {"fd-wire fd-t-model", "fd-wire fd-t-latent", "fd-wire fd-t-image"} <= kinds
+
+
+def test_the_drawing_is_named_for_screen_readers() -> None:
+    root = sockets(draw(txt2img(), "Workflow of design 1", "mini_flat, 8 steps"))
+    named = (root.get("aria-labelledby") or "").split()
+    texts = [e.text for e in root.iter() if e.get("id") in named]
+    assert texts == ["Workflow of design 1", "mini_flat, 8 steps"]
+    assert root.get("role") == "img"
+
+
+def test_texts_are_escaped_everywhere() -> None:
+    evil = "<script>alert(1)</script>\"'&${1}{{2}}"
+    workflow = txt2img(n2__text=evil, n1__ckpt_name=evil)
+    workflow["9"] = node(evil, **{evil: evil})
+    drawing = draw(workflow, evil, evil)
+    assert "<script" not in drawing
+    sockets(drawing)  # well-formed
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+NODES = st.fixed_dictionaries(
+    {
+        "class_type": st.sampled_from(["KSampler", "VAEDecode", "Unknown"]) | JSON,
+        "inputs": st.dictionaries(
+            st.sampled_from(["model", "samples", "text", "steps"]) | st.text(),
+            st.tuples(st.sampled_from("123"), st.integers(-2, 4)).map(list) | JSON,
+            max_size=4,
+        )
+        | JSON,
+    }
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(st.sampled_from("123") | st.text(), NODES | JSON, max_size=6))
+def test_any_graph_can_be_drawn(workflow: dict[str, Any]) -> None:
+    draw(workflow, "w", "d")
+
+
+def test_a_cycle_and_a_crowd_can_be_drawn() -> None:
+    sockets(draw(cycle(), "w", "d"))
+    assert "too many" in draw({str(i): node("SaveImage") for i in range(500)}, "w", "d")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=25))
+def test_boxes_never_overlap_and_wires_run_to_the_right(pairs: list[tuple[int, int]]) -> None:
+    size = Size(100, 60, {"in": 30.0}, [30.0])
+    links = [Link(str(min(a, b)), 0, str(max(a, b)), "in") for a, b in pairs if a != b]
+    layout = lay_out({str(i): size for i in range(12)}, links)
+    corners = list(layout.boxes.values())
+    for place, (x, y) in enumerate(corners):
+        assert 0 <= x <= layout.width - 100 and -1e-6 <= y <= layout.height - 60 + 1e-6
+        assert all(abs(x - u) >= 100 or abs(y - v) >= 60 - 1e-6 for u, v in corners[:place])
+    for link in links:
+        xs = [x for x, _ in layout.wires[link]]
+        assert xs == sorted(xs)
+
+
+# --- cards
+
+
+def results(tmp_path: Path, prompt: str = "a red star") -> tuple[Designed, Rendered]:
+    designed, rendered = toy_studio(tmp_path).design(Request(prompt, 1, seed=3))
+    assert isinstance(designed, Designed) and isinstance(rendered, Rendered)
+    return designed, rendered
+
+
+def test_a_finished_card_has_image_words_graph_and_three_files(tmp_path: Path) -> None:
+    _, event = results(tmp_path)
+    card = cards.rendered(event)
+    assert f'src="gradio_api/file={event.image}"' in card
+    assert event.design.description in card and "<svg" in card and "Exact" in card
+    assert re.findall(r'download="([^"]+)"', card) == [
+        "flowdesign-3-1.png",
+        "flowdesign-3-1.api.json",
+        "flowdesign-3-1.ui.json",
+    ]
+
+
+def test_cards_escape_the_prompt(tmp_path: Path) -> None:
+    designed, rendered = results(tmp_path, '"><img src=x onerror=alert(1)>')
+    for card in (cards.designed(designed), cards.rendered(rendered), cards.stopped(designed)):
+        assert "<img src=x" not in card
+
+
+def test_problems_of_a_file_are_listed_and_escaped(tmp_path: Path) -> None:
+    file = tmp_path / "w.json"
+    file.write_text('{"1": {"class_type": "<b>KSamplr", "inputs": {}}}', encoding="utf-8")
+    card = cards.restored(restore(file, known_assets()), "<b>w.json")
+    assert "<b>" not in card and "<li>" in card and "KSampl" in card
+
+
+# --- what the buttons do
+
+
+def test_designing_fills_a_slot_after_the_other(tmp_path: Path) -> None:
+    view = page(toy_studio(tmp_path))
+    asked = ask(view)
+    assert asked[view.seed] == "7" and not asked[view.go]["interactive"]
+    seen = [[slot for slot in view.slots if slot in update] for update in view.work(PAGE)]
+    first, second = view.slots[:2]
+    assert seen == [[], [first], [first], [second], [second], []]
+
+
+def test_the_end_says_the_seed_and_frees_the_button(tmp_path: Path) -> None:
+    view = page(toy_studio(tmp_path))
+    ask(view)
+    *_, last = view.work(PAGE)
+    assert "2 designs for seed 7" in last[view.status] and last[view.go]["interactive"]
+
+
+def test_a_random_seed_is_shown(tmp_path: Path) -> None:
+    view = page(toy_studio(tmp_path))
+    asked = view.ask_design("a red star", 1, "7", True, 1.0, PAGE)
+    assert asked[view.seed] != "7" and 0 <= int(asked[view.seed]) < 2**32
+
+
+@pytest.mark.parametrize(
+    ("prompt", "seed", "words"),
+    [
+        ("", "1", "empty"),
+        ("x" * 10_000, "1", "10,000 characters"),
+        ("a star", "seven", "whole number"),
+        ("a star", "-1", "whole number"),
+        ("a star", "9" * 5000, "whole number"),
+    ],
+)
+def test_bad_requests_are_told_beside_the_prompt(
+    tmp_path: Path, prompt: str, seed: str, words: str
+) -> None:
+    view = page(toy_studio(tmp_path))
+    asked = ask(view, prompt, seed=seed)
+    assert set(asked) == {view.status}
+    assert words in asked[view.status] and 'role="alert"' in asked[view.status]
+    assert list(view.work(PAGE)) == [{}]  # nothing was begun
+
+
+def test_cancelling_stops_only_this_page(tmp_path: Path) -> None:
+    view = page(toy_studio(tmp_path, renderer=ToyRenderer(pause=0.01, steps=500)))
+    ask(view, count=4)
+    view.ask_design("a blue heart", 1, "1", False, 1.0, OTHER)
+    work = view.work(PAGE)
+    updates: list[Any] = []
+    runner = threading.Thread(target=lambda: updates.extend(work))
+    runner.start()
+    threading.Event().wait(0.3)
+    answer = view.cancel(PAGE)
+    runner.join(timeout=1)
+    assert not runner.is_alive()
+    assert "Stopped after 0 designs" in answer[view.status]
+    assert "Stopped" in answer[view.slots[0]]
+    assert len(list(view.work(OTHER))) > 2
+
+
+def test_cancelling_in_the_queue_means_that_nothing_starts(tmp_path: Path) -> None:
+    renderer = ToyRenderer()
+    view = page(toy_studio(tmp_path, renderer=renderer))
+    ask(view)
+    view.cancel(PAGE)
+    assert list(view.work(PAGE)) == [{}]
+    assert renderer.renders == 0
+
+
+def test_a_page_that_goes_away_stops_its_work(tmp_path: Path) -> None:
+    renderer = ToyRenderer()
+    view = page(toy_studio(tmp_path, renderer=renderer))
+    ask(view, count=4)
+    work = view.work(PAGE)
+    while renderer.renders < 1:
+        next(work)
+    view.leave(PAGE)
+    list(work)
+    assert renderer.renders == 1
+    assert not view.tasks._tasks
+
+
+def test_a_closed_generator_leaves_no_task(tmp_path: Path) -> None:
+    view = page(toy_studio(tmp_path))
+    ask(view)
+    work: Iterator[Any] = view.work(PAGE)
+    next(work)
+    work.close()  # type: ignore[attr-defined]
+    assert not view.tasks._tasks
+
+
+def test_pressing_design_twice_asks_once(tmp_path: Path) -> None:
+    policy = ToyPolicy()
+    view = page(toy_studio(tmp_path, policy=policy))
+    ask(view)
+    work = view.work(PAGE)
+    next(work)
+    assert ask(view) == {}
+    assert list(view.work(PAGE)) == [{}]
+    list(work)
+    assert len(policy.prompts) == 1
+
+
+def test_work_waits_for_the_models_and_can_be_cancelled_meanwhile() -> None:
+    with gr.Blocks():
+        view = Playground(Future())
+    ask(view)
+    work = view.work(PAGE)
+    assert "loading" in next(work)[view.status]
+    view.cancel(PAGE)
+    assert list(work) == []
+
+
+def test_models_that_cannot_be_loaded_are_told(tmp_path: Path) -> None:
+    opening: Future[Studio] = Future()
+    opening.set_exception(FileNotFoundError("No policy in checkpoints/policy_sft"))
+    with gr.Blocks():
+        view = Playground(opening)
+    ask(view)
+    *_, last = view.work(PAGE)
+    assert "No policy" in last[view.status] and last[view.go]["interactive"]
+
+
+def test_a_dropped_file_restores_prompt_workflow_and_seed(tmp_path: Path) -> None:
+    view = page(toy_studio(tmp_path))
+    _, event = results(tmp_path, "a fox 🦊")
+    opened = view.open_file(str(event.image))
+    assert (opened[view.prompt], opened[view.seed], opened[view.random]) == ("a fox 🦊", "3", False)
+    assert "<svg" in opened[view.restored_view] and opened[view.file] is None
+    asked = view.ask_render(opened[view.restored], "a fox 🦊", "3", PAGE)
+    assert view.slots[0] in asked
+    *_, last = view.work(PAGE)
+    assert "1 design for seed 3" in last[view.status]
+
+
+def test_a_workflow_with_texts_of_its_own_needs_no_prompt(tmp_path: Path) -> None:
+    view = page(toy_studio(tmp_path))
+    file = tmp_path / "w.json"
+    file.write_text(json.dumps(txt2img(n6__samples=["4", 0])), encoding="utf-8")
+    opened = view.open_file(str(file))
+    workflow = opened[view.restored]
+    assert workflow is not None and not takes_prompt(workflow)
+    assert "prompt above is not used" in opened[view.restored_view]
+    view.ask_render(workflow, "", "3", PAGE)
+    assert "1 design" in list(view.work(PAGE))[-1][view.status]
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_files_are_answered_in_words(tmp_path: Path, name: str) -> None:
+    file_name, data = BAD_FILES[name]
+    file = tmp_path / file_name
+    file.write_bytes(data)
+    view = page(toy_studio(tmp_path))
+    opened = view.open_file(str(file))
+    assert opened[view.restored] is None and not opened[view.render_it]["visible"]
+    assert "<li>" in opened[view.restored_view]
+    assert "alert" in opened[view.status]
+
+
+def test_render_without_a_restored_workflow_is_told(tmp_path: Path) -> None:
+    view = page(toy_studio(tmp_path))
+    assert "no restored workflow" in view.ask_render(None, "x", "1", PAGE)[view.status]
+
+
+def test_seeds_are_exact_beyond_javascript() -> None:
+    assert read_seed(f" {MAX_SEED} ") == MAX_SEED
+
+
+# --- the page as a whole
+
+
+def test_guidance_is_visible_switched_off_and_says_why(tmp_path: Path) -> None:
+    view = page(toy_studio(tmp_path))
+    assert view.guidance.interactive is False and view.guidance.visible
+    assert (view.guidance.minimum, view.guidance.maximum) == (0, 5)
+    assert "not been trained" in GUIDANCE_NOTE and view.guidance.info == GUIDANCE_NOTE
+
+
+def test_only_the_design_endpoint_is_public(tmp_path: Path) -> None:
+    app = build_app(ready(toy_studio(tmp_path)))
+    public = [fn.api_name for fn in app.fns.values() if fn.api_visibility == "public"]
+    assert public == ["design"]
+
+
+def test_one_studio_serves_one_page_at_a_time(tmp_path: Path) -> None:
+    app = build_app(ready(toy_studio(tmp_path)))
+    long = [fn for fn in app.fns.values() if fn.concurrency_id == "studio"]
+    assert len(long) == 3 and all(fn.concurrency_limit == 1 for fn in long)
+
+
+def test_the_look_needs_no_network() -> None:
+    assert not re.search(r"https?://|@import", style.css() + style.head())
+    assert not style.theme()._stylesheets
