@@ -291,7 +291,8 @@ def open_studio(output: Path | None = None) -> Studio:
     models = installed()
     studio = Studio(Policy.load(), RealRenderer(models), output, models)
     for event in studio.design(Request("a red circle", count=1)):
-        log.info("Warming up: %s", type(event).__name__)
+        if isinstance(event, Failed):
+            log.warning("The first render failed: %s", event.reason)
     return studio
 
 
@@ -307,7 +308,8 @@ def render_file(file: Path, prompt: str, seed: int, folder: Path) -> dict[str, A
     if found.workflow is None or found.problems:
         raise BadRequest(f"{file.name} cannot be rendered: {tell(found.problems)}")
     design = make_design(found.workflow, check_prompt(prompt), seed)
-    picture: Picture = next(RealRenderer(models).render([Job(design.bound)]))
+    renderer: Renderer = RealRenderer(models)
+    picture = next(renderer.render([Job(design.bound)]))
     label, reasons = picture.fidelity.label, list(picture.fidelity.reasons)
     if label == "refused" or not picture.images:
         raise BadRequest(f"{file.name} was refused: {'; '.join(reasons)}")

@@ -257,7 +257,7 @@ def test_dark_mode_is_dark_and_readable(toys: Toys, visit: Callable[..., Any]) -
     page.fill(PROMPT, "a red star")
     page.click(DESIGN)
     designs(page, 4)
-    for selector in ("h1", ".fd-say", ".fd-note, .fd-caption", ".fd-chip.fd-ok", "#fd-design"):
+    for selector in TEXTS:
         assert contrast(page, selector) >= 4.5, selector
     script = (
         f"() => {{ {LUMINANCE} return luminance(background(document.querySelector('#fd-top'))); }}"
@@ -271,10 +271,14 @@ def test_light_mode_is_readable(toys: Toys, visit: Callable[..., Any], query: st
     page.fill(PROMPT, "a red star")
     page.click(DESIGN)
     designs(page, 4)
-    for selector in ("h1", ".fd-say", ".fd-caption", ".fd-chip.fd-ok", "#fd-design"):
+    for selector in TEXTS:
         assert contrast(page, selector) >= 4.5, selector
 
 
+TEXTS = (
+    "h1", "[role=tab][aria-selected=true]", "label span", "#fd-guidance span", ".fd-caption",
+    "#fd-design", ".fd-say", ".fd-chip.fd-ok", "a.fd-get", ".fd-tokens summary",
+)  # fmt: skip
 LUMINANCE = """
 const parts = colour => colour.match(/[\\d.]+/g).map(Number);
 const background = element => {

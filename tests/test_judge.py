@@ -44,7 +44,7 @@ def test_the_wrong_prompt_fails():
 @pytest.mark.parametrize("change", ["style", "backdrop", "extra", "colour"])
 def test_one_fault_is_enough_to_fail(change):
     failed = []
-    for spec, scene, rng in _scenes(120, UNSEEN + 1):
+    for spec, scene, _ in _scenes(120, UNSEEN + 1):
         if change == "style":
             scene = replace(scene, style=next(d.style for d in DOMAINS if d.style != scene.style))
         elif change == "backdrop":

@@ -10,6 +10,7 @@ from flowdesign.workflow import Workflow, canonical, source, topological_order
 
 CONTROL = "fixed"  # what the interface does with the seed after a run: keep it
 COLUMN, GAP = 360, 40  # pixels on the canvas
+MAX_DIGITS = 15  # of an id: a browser's numbers are exact so far
 _WIDTH, _HEADER, _ROW, _TEXT = 315, 46, 26, 100
 
 
@@ -33,7 +34,7 @@ def to_ui(workflow: Workflow) -> dict[str, Any]:
 
     Ids are kept when all are whole numbers, as the interface needs; else the canonical ones are used.
     """
-    if not all(node.isascii() and node.isdigit() and str(int(node)) == node for node in workflow):
+    if not all(_is_number(node) for node in workflow):
         workflow = canonical(workflow)
     order = topological_order(workflow)
     links = _links(workflow, order)
@@ -50,6 +51,11 @@ def to_ui(workflow: Workflow) -> dict[str, Any]:
         "extra": {},
         "version": 0.4,
     }
+
+
+def _is_number(node: str) -> bool:
+    short = len(node) <= MAX_DIGITS and node.isascii() and node.isdigit()
+    return short and str(int(node)) == node
 
 
 def _sockets(declared: NodeType) -> list[str]:

@@ -14,6 +14,7 @@ from flowdesign.workflow import Problem
 from flowdesign.workflow.validation import show
 
 MUTED, BYPASSED = 2, 4  # litegraph's node modes
+MAX_SLOTS = 256  # of one node that are looked at: no real one has as many
 NOTES = frozenset({"Note", "MarkdownNote"})
 VIRTUAL = NOTES | {"Reroute", "PrimitiveNode"}
 _GROUPS = ("workflow/", "workflow>")  # how older files name their group nodes
@@ -49,6 +50,7 @@ class _Reader:
         links = value.get("links")
         self.links = dict(_link(link) for link in links) if isinstance(links, list) else {}
         self.subgraphs = _subgraphs(value)
+        self._found: dict[Any, Any] = {}  # what is behind each link that was followed
 
     def _checked(self, nodes: list[Any]) -> Iterator[dict[str, Any]]:
         for index, node in enumerate(nodes):
@@ -75,24 +77,35 @@ class _Reader:
         return found
 
     def _origin(self, link: object) -> Any:
-        """Return [id, slot] or an inlined value behind a link; None if nothing is there."""
-        seen: set[object] = set()
-        while _is_id(link) and link in self.links and link not in seen:
-            seen.add(link)
-            key, slot = self.links[link]
-            node = self.nodes.get(key)
-            if node is None or node.get("mode") == MUTED:
-                return None
-            if node["type"] == "PrimitiveNode":
-                values = node.get("widgets_values")
-                return values[0] if isinstance(values, list) and values else None
-            if node["type"] == "Reroute":
-                link = next((each.get("link") for each in _entries(node, "inputs")), None)
-            elif node.get("mode") == BYPASSED:
-                link = _bypass(node, slot)
-            else:
-                return [key, slot]
-        return None
+        """Return [id, slot] or an inlined value behind a link; None if nothing is there.
+
+        Every link is followed once, so a long chain of reroutes costs no more than its length.
+        """
+        followed: list[Any] = []
+        value: Any = None
+        while _is_id(link) and link in self.links:
+            if link in self._found:
+                value = self._found[link]
+                break
+            followed.append(link)
+            self._found[link] = None  # what a loop of reroutes ends in
+            value, link = self._step(*self.links[link])
+        self._found.update(dict.fromkeys(followed, value))
+        return list(value) if isinstance(value, list) else value
+
+    def _step(self, key: str, slot: int) -> tuple[Any, Any]:
+        """Return what an output gives, or None and the link that it passes on."""
+        node = self.nodes.get(key)
+        if node is None or node.get("mode") == MUTED:
+            return None, None
+        if node["type"] == "PrimitiveNode":
+            values = node.get("widgets_values")
+            return (values[0] if isinstance(values, list) and values else None), None
+        if node["type"] == "Reroute":
+            return None, next((each.get("link") for each in _entries(node, "inputs")), None)
+        if node.get("mode") == BYPASSED:
+            return None, _bypass(node, slot)
+        return [key, slot], None
 
 
 def _is_id(value: object) -> bool:
@@ -103,7 +116,8 @@ def _is_id(value: object) -> bool:
 
 def _entries(node: dict[str, Any], name: str) -> list[dict[str, Any]]:
     entries = node.get(name)
-    return [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
+    listed = entries[:MAX_SLOTS] if isinstance(entries, list) else []
+    return [e for e in listed if isinstance(e, dict)]
 
 
 def _link(link: object) -> tuple[Any, tuple[str, int]]:

@@ -46,7 +46,9 @@ def encode(workflow: Workflow, vocabulary: Vocabulary = VOCABULARY) -> Encoded:
     problems = validate(workflow, known_assets())
     if problems:
         raise NotInLanguage(problems)
-    unbound, prompt, seed = unbind(canonical(workflow))
+    # The prompt goes first: a negative text that equals it is another node only until they merge.
+    unbound, prompt, seed = unbind(workflow)
+    unbound = canonical(unbound)
     snapper = Snapper(unbound)
     words = words_of(read(canonical(snapper.workflow)))
     tokens = _ids(words, vocabulary)

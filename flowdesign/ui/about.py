@@ -13,8 +13,8 @@ upscaler. You see it drawn, and can take it away as JSON.</li>
 approximate compared with ComfyUI, and its PNG carries the whole workflow.</li>
 </ol>
 <h2>What to expect today</h2>
-<p>The image models are miniatures trained by this project: simple shapes in a few styles, 64 pixels wide before
-upscaling, small enough for two CPU cores. Each is a specialist, so the choice of workflow matters: a workflow that
+<p>The image models are miniatures trained by this project: simple shapes in a few styles, 64 to 128 pixels
+wide before upscaling, small enough for two CPU cores. Each is a specialist, so the choice of workflow matters: a workflow that
 is right for one prompt is wrong for another.</p>
 <p>The policy has learned the language of workflows from random examples, not yet which workflow suits which prompt.
 That comes with reward training (GRPO); until then the guidance slider is switched off, and designs for the same

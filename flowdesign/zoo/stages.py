@@ -80,7 +80,8 @@ def _make_codec(place: Place) -> Iterator[Step]:
 
 def _codec(place: Place) -> PatchCodec:
     codec: PatchCodec = PatchCodec.from_pretrained(place.work / "codec")
-    return codec.eval()
+    codec.eval()
+    return codec
 
 
 def _train_decoder(place: Place) -> Iterator[Step]:
