@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from shipped import needs_policy
 from toys import every_model
 
 from flowdesign import comfy
@@ -127,6 +128,7 @@ def test_an_empty_prompt_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "prompt" in err.lower()
 
 
+@needs_policy
 @pytest.mark.slow
 def test_design_prints_valid_workflows() -> None:
     """The shipped policy, through the command a person types."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from shipped import needs_policy
 from toys import write_tiny_base
 
 from flowdesign import lm
@@ -282,6 +283,7 @@ def shipped() -> Policy:
     return Policy.load(models=known_assets())
 
 
+@needs_policy
 @pytest.mark.slow
 def test_the_shipped_policy_has_learned_the_vocabulary(shipped: Policy) -> None:
     """Without the grammar at least 95 % of samples are valid, and at least 95 % are distinct."""
@@ -291,12 +293,14 @@ def test_the_shipped_policy_has_learned_the_vocabulary(shipped: Policy) -> None:
     assert len({sample.tokens for sample in samples}) >= 0.95 * len(samples)
 
 
+@needs_policy
 @pytest.mark.slow
 def test_the_shipped_policy_is_always_valid_under_the_grammar(shipped: Policy) -> None:
     samples = shipped.sample(PROMPT, 32, seed=1, temperature=2.0)
     assert all(sample.valid for sample in samples)
 
 
+@needs_policy
 @pytest.mark.slow
 def test_the_shipped_policy_speaks_the_vocabulary_of_this_version(shipped: Policy) -> None:
     assert VOCABULARY.tokens[: len(shipped.vocabulary)] == shipped.vocabulary.tokens

@@ -329,9 +329,7 @@ def test_hires_in_latents(renderer: Renderer, method: str) -> None:
 def test_hires_in_pixels_with_an_upscaler(renderer: Renderer) -> None:
     workflow = txt2img("tiny_mini")
     workflow["up"] = node("UpscaleModelLoader", model_name="tiny_2x")
-    workflow["twice"] = node(
-        "ImageUpscaleWithModel", upscale_model=["up", 0], image=["decode", 0]
-    )
+    workflow["twice"] = node("ImageUpscaleWithModel", upscale_model=["up", 0], image=["decode", 0])
     workflow["less"] = node(
         "ImageScaleBy", image=["twice", 0], upscale_method="lanczos", scale_by=0.75
     )
@@ -459,7 +457,10 @@ def test_names_of_nodes_do_not_matter_to_the_cache(renderer: Renderer) -> None:
     renamed = {
         f"x{name}": node(
             each["class_type"],
-            **{n: [f"x{v[0]}", v[1]] if isinstance(v, list) else v for n, v in each["inputs"].items()},
+            **{
+                n: [f"x{v[0]}", v[1]] if isinstance(v, list) else v
+                for n, v in each["inputs"].items()
+            },
         )
         for name, each in workflow.items()
     }
@@ -558,5 +559,7 @@ def test_a_changed_file_is_not_served_from_the_cache(folder: Path, tmp_path: Pat
     renderer = Renderer(installed([tmp_path]))
     workflow = with_lora("tiny_mini", "mini_lora", 1.0, 1.0)
     before = one(renderer, workflow)
-    shutil.copy(folder / "loras" / "tiny_lora.safetensors", tmp_path / "loras/mini_lora.safetensors")
+    shutil.copy(
+        folder / "loras" / "tiny_lora.safetensors", tmp_path / "loras/mini_lora.safetensors"
+    )
     assert one(renderer, workflow).tobytes() != before.tobytes()

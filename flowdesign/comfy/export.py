@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowdesign.nodes import NODES, NodeType
-from flowdesign.workflow import Workflow, canonical, source, topological_order
+from flowdesign.workflow import Workflow, source, topological_order
 
 CONTROL = "fixed"  # what the interface does with the seed after a run: keep it
 COLUMN, GAP = 360, 40  # pixels on the canvas
@@ -32,10 +32,10 @@ def to_api(workflow: Workflow) -> dict[str, Any]:
 def to_ui(workflow: Workflow) -> dict[str, Any]:
     """Return the interface format (litegraph 0.4), laid out from left to right by depth.
 
-    Ids are kept when all are whole numbers, as the interface needs; else the canonical ones are used.
+    Ids are kept when all are whole numbers, as the interface needs; else they are numbered anew.
     """
     if not all(_is_number(node) for node in workflow):
-        workflow = canonical(workflow)
+        workflow = _numbered(workflow)
     order = topological_order(workflow)
     links = _links(workflow, order)
     places = _places(workflow, order)
@@ -56,6 +56,24 @@ def to_ui(workflow: Workflow) -> dict[str, Any]:
 def _is_number(node: str) -> bool:
     short = len(node) <= MAX_DIGITS and node.isascii() and node.isdigit()
     return short and str(int(node)) == node
+
+
+def _numbered(workflow: Workflow) -> Workflow:
+    """Return the workflow with ids 1, 2, ... in the order of execution.
+
+    Equal nodes stay apart, unlike in the canonical form: an empty prompt and an empty negative text
+    are the same text only for now.
+    """
+    ids = {node: str(at) for at, node in enumerate(topological_order(workflow), start=1)}
+    result: Workflow = {}
+    for node, new in ids.items():
+        inputs = dict(workflow[node]["inputs"])
+        for name in _sockets(NODES[workflow[node]["class_type"]]):
+            link = source(workflow, node, name)
+            if link:
+                inputs[name] = [ids[link[0]], link[1]]
+        result[new] = {"class_type": workflow[node]["class_type"], "inputs": inputs}
+    return result
 
 
 def _sockets(declared: NodeType) -> list[str]:

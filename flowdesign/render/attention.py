@@ -92,5 +92,3 @@ def _project(attn: Any, states: Tensor) -> tuple[Tensor, Tensor]:
 def _heads(attn: Any, states: Tensor) -> Tensor:
     """(batch, places, channels) to (batch, heads, places, channels / heads)."""
     return states.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-
-

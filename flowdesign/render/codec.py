@@ -87,7 +87,9 @@ class PatchCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
         centred = patches - self.centre.view(1, -1, 1, 1)
         return Encoded(Posterior(torch.einsum("cv,bvhw->bchw", self.analysis, centred)))
 
-    def decode(self, latents: Tensor, return_dict: bool = True, generator: object = None) -> DecoderOutput:
+    def decode(
+        self, latents: Tensor, return_dict: bool = True, generator: object = None
+    ) -> DecoderOutput:
         """Patches from their components, corrected by what the neighbours say."""
         patches = torch.einsum("vc,bchw->bvhw", self.synthesis, latents)
         plain = functional.pixel_shuffle(patches + self.centre.view(1, -1, 1, 1), PATCH)
@@ -102,7 +104,9 @@ class PatchCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
         Half whitened, small components still matter to a diffusion model, and noise does not rule them.
         """
-        patches = functional.pixel_unshuffle(pixels, PATCH).permute(0, 2, 3, 1).flatten(0, 2).double()
+        patches = (
+            functional.pixel_unshuffle(pixels, PATCH).permute(0, 2, 3, 1).flatten(0, 2).double()
+        )
         mean = patches.mean(0)
         variance, vectors = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))
         channels = self.config.latent_channels

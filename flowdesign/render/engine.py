@@ -1,6 +1,6 @@
 """The renderer: runs bound workflows, each distinct node once.
 
-    jobs -> nodes by hash of what they depend on -> level by level, alike nodes together -> images
+jobs -> nodes by hash of what they depend on -> level by level, alike nodes together -> images
 """
 
 from __future__ import annotations

@@ -96,7 +96,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as fault:
-        raise UnsupportedModel(f"Cannot read {path.name} of '{path.parent.name}': {fault}") from None
+        raise UnsupportedModel(
+            f"Cannot read {path.name} of '{path.parent.name}': {fault}"
+        ) from None
     if not isinstance(found, dict):
         raise UnsupportedModel(f"{path.name} of '{path.parent.name}' is not a JSON object.")
     return found
@@ -178,5 +180,7 @@ def _levels(folder: Path, scheduler: dict[str, Any]) -> NoiseLevels:
 
 def _notes(scheduler: dict[str, Any]) -> tuple[str, ...]:
     if scheduler.get("rescale_betas_zero_snr"):
-        return ("the checkpoint was trained to zero signal at the last step, which is left out here",)
+        return (
+            "the checkpoint was trained to zero signal at the last step, which is left out here",
+        )
     return ()

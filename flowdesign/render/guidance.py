@@ -40,6 +40,7 @@ class Denoiser:
         self._negative = None if math.isclose(cfg, 1.0) else negative
         self._cfg = cfg
         self._check = check
+        self._texts: dict[tuple[int, ...], Tensor] = {}
         for entry in (*positive.entries, *negative.entries):
             self._fits(entry)
 
@@ -85,13 +86,20 @@ class Denoiser:
         output = self._unet(
             (noisy / math.sqrt(sigma**2 + 1)).to(dtype),
             torch.tensor(self._checkpoint.levels.timestep(sigma), device=x.device),
-            encoder_hidden_states=_join(entries, len(x)).to(dtype),
+            encoder_hidden_states=self._joined(entries, len(x)),
             added_cond_kwargs=self._sizes(x, entries, dtype),
             return_dict=False,
         )[0].to(x.dtype)
         if self._checkpoint.prediction == "epsilon":
             return noisy - output * sigma
         return noisy / (sigma**2 + 1) - output * (sigma / math.sqrt(sigma**2 + 1))
+
+    def _joined(self, entries: Sequence[Condition], batch: int) -> Tensor:
+        """Return the texts in one batch; the same tensor at every step, so that attention knows it."""
+        key = tuple(id(entry) for entry in entries)
+        if key not in self._texts:
+            self._texts[key] = _join(entries, batch).to(self._unet.dtype)
+        return self._texts[key]
 
     def _sizes(self, x: Tensor, entries: Sequence[Condition], dtype: Any) -> dict[str, Tensor]:
         """Return what the XL layout adds: pooled texts and image size (original, crop, target)."""

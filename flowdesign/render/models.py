@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,7 @@ class Library:
             ("unet", model.checkpoint),
             lambda: Merged(self._load(UNet2DConditionModel, folder, self._dtype)),
         )
-        merged.merge(model.loras, lambda use: self._changes(use, "unet", merged.weights))
+        merged.merge(model.loras, partial(self._changes, "unet", merged.weights))
         module: nn.Module = merged.module
         return module
 
@@ -83,13 +84,9 @@ class Library:
         checkpoint = self.checkpoint(clip.checkpoint)
         found = []
         for part in checkpoint.text_encoders:
-            merged, encoder = self._keep(
-                (part, clip.checkpoint), lambda part=part: self._encoder(checkpoint, part)
-            )
-            merged.merge(
-                clip.loras,
-                lambda use, part=part, merged=merged: self._changes(use, part, merged.weights),
-            )
+            make = partial(self._encoder, checkpoint, part)
+            merged, encoder = self._keep((part, clip.checkpoint), make)
+            merged.merge(clip.loras, partial(self._changes, part, merged.weights))
             found.append(encoder)
         return found
 
@@ -101,7 +98,9 @@ class Library:
 
         def load() -> nn.Module:
             own = read_vae(folder)["_class_name"] == PatchCodec.__name__
-            module: nn.Module = self._load(PatchCodec if own else AutoencoderKL, folder, torch.float32)
+            module: nn.Module = self._load(
+                PatchCodec if own else AutoencoderKL, folder, torch.float32
+            )
             return module
 
         found: nn.Module = self._keep(("vae", vae.kind, vae.name), load)
@@ -145,7 +144,7 @@ class Library:
         special = _special(tokenizer, module.config.max_position_embeddings)
         return Merged(module), Encoder(module, tokenizer, special, normed=not checkpoint.is_xl)
 
-    def _changes(self, use: LoraUse, part: str, weights: Mapping[str, Tensor]) -> Changes:
+    def _changes(self, part: str, weights: Mapping[str, Tensor], use: LoraUse) -> Changes:
         """Return what a LoRA adds to the weights of one part."""
         path = self._installed.path("loras", use.name)
         tensors = self._keep(("lora", use.name), lambda: load_file(path))

@@ -198,7 +198,9 @@ def _uni_pc_weights(ratios: Sequence[float], width: float) -> list[float]:
         factorial *= power + 1
         phi = phi / h - 1 / factorial
     left = torch.tensor([[r**p for r in ratios] for p in range(len(ratios))], dtype=torch.float64)
-    solved: list[float] = torch.linalg.solve(left, torch.tensor(right, dtype=torch.float64)).tolist()
+    solved: list[float] = torch.linalg.solve(
+        left, torch.tensor(right, dtype=torch.float64)
+    ).tolist()
     return solved
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flowdesign.render.attention import texts_once
 from flowdesign.render.errors import BadWorkflow
 from flowdesign.render.files import VAE_FACTOR, Checkpoint
 from flowdesign.render.guidance import Denoiser
@@ -93,7 +94,7 @@ def sample(
         check,
     )
     start = torch.cat([_scaled(latent, checkpoint) for latent in latents])
-    with torch.no_grad(), free_u(unet, model.freeu):
+    with torch.no_grad(), free_u(unet, model.freeu), texts_once(unet):
         x = noised(start, noise.to(start.device), float(sigmas[0]), checkpoint.levels)
         x = plan.sampler.run(denoiser, x, sigmas, plan.sampler.noise_for(seeds, x, sigmas))
         x = x / checkpoint.scaling + checkpoint.shift

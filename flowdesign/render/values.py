@@ -108,7 +108,7 @@ class Saved:
 def size_in_bytes(value: Any) -> int:
     """Return the bytes of all tensors inside a value, plus a little for the object."""
     if isinstance(value, Tensor):
-        return value.numel() * value.element_size()
+        return int(value.numel() * value.element_size())
     if isinstance(value, tuple | list):
         return 64 + sum(size_in_bytes(each) for each in value)
     if hasattr(value, "__dataclass_fields__"):

@@ -1,0 +1,77 @@
+"""Resizing of latents and images, by hand and against the libraries that define the methods."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from flowdesign.render.resize import OVERLAP, TILE, bislerp, lanczos, resize, tiled
+
+torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("method", ["nearest-exact", "bilinear", "area", "bicubic"])
+def test_four_methods_are_those_of_torch(method: str) -> None:
+    samples = torch.randn(2, 4, 6, 8)
+    expected = functional.interpolate(samples, size=(9, 12), mode=method)
+    assert torch.equal(resize(samples, 12, 9, method), expected)
+
+
+def test_bislerp_turns_halfway_between_two_directions() -> None:
+    """Two places, three: the middle one lies halfway on the arc, and halfway in length."""
+    samples = torch.tensor([[1.0, 0.0], [0.0, 3.0]]).view(1, 2, 1, 2)  # channels (1, 0), (0, 3)
+    made = bislerp(samples, 3, 1)
+    assert made.shape == (1, 2, 1, 3)
+    middle = made[0, :, 0, 1]
+    half = math.sqrt(0.5)
+    torch.testing.assert_close(middle, torch.tensor([half, half]) * 2.0)
+    torch.testing.assert_close(made[0, :, 0, 0], samples[0, :, 0, 0])
+    torch.testing.assert_close(made[0, :, 0, 2], samples[0, :, 0, 1])
+
+
+def test_bislerp_keeps_a_constant_and_survives_zeros_and_opposites() -> None:
+    constant = torch.ones(1, 4, 3, 3) * 0.7
+    torch.testing.assert_close(bislerp(constant, 5, 7), torch.full((1, 4, 7, 5), 0.7))
+    assert bislerp(torch.zeros(1, 4, 2, 2), 3, 3).abs().max() == 0
+    opposite = torch.tensor([1.0, -1.0]).view(1, 1, 1, 2)
+    torch.testing.assert_close(bislerp(opposite, 3, 1).flatten(), torch.tensor([1.0, 0.0, -1.0]))
+
+
+def test_lanczos_is_that_of_pillow() -> None:
+    pixels = (np.random.default_rng(0).random((6, 8, 3)) * 255).astype(np.uint8)
+    samples = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
+    expected = Image.fromarray(pixels).resize((12, 10), Image.Resampling.LANCZOS)
+    made = (lanczos(samples, 12, 10)[0].permute(1, 2, 0) * 255).round().numpy().astype(np.uint8)
+    # The way through 8 bits truncates, so a value may have lost one before it is enlarged.
+    assert np.abs(made.astype(int) - np.asarray(expected).astype(int)).max() <= 2
+
+
+def test_a_centre_crop_keeps_the_middle() -> None:
+    samples = torch.arange(8.0).view(1, 1, 1, 8).expand(1, 1, 4, 8)
+    made = resize(samples, 4, 4, "nearest-exact", "center")
+    assert made[0, 0, 0].tolist() == [2.0, 3.0, 4.0, 5.0]
+    assert torch.equal(resize(samples, 8, 4, "bilinear", "center"), samples)
+
+
+def test_tiles_of_a_linear_upscaler_blend_without_a_seam() -> None:
+    """Doubling by repetition looks at one pixel at a time, so tiles must give the whole's result."""
+    image = torch.rand(1, 3, TILE + 3 * OVERLAP, TILE + 8)
+    calls: list[tuple[int, ...]] = []
+
+    def upscale(part: torch.Tensor) -> torch.Tensor:
+        calls.append(tuple(part.shape))
+        return functional.interpolate(part, scale_factor=2.0, mode="nearest")
+
+    torch.testing.assert_close(tiled(image, 2, upscale), upscale(image), rtol=1e-5, atol=1e-6)
+    assert len(calls) == 5  # two by two tiles, and the whole
+    assert max(max(shape) for shape in calls[:-1]) <= TILE
+
+
+def test_a_small_image_is_not_tiled() -> None:
+    image = torch.rand(1, 3, 40, 30)
+    assert tiled(image, 1, lambda part: part) is image
