@@ -4,6 +4,7 @@ import json
 import os
 import random
 import struct
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,19 @@ def test_both_exports_come_back_as_they_were() -> None:
 def test_ids_that_are_no_numbers_are_renumbered_for_the_interface() -> None:
     ui = ui_of(bind(txt2img(), "x", 1))
     assert resolve(ui)[0] == canonical(bind(txt2img(), "x", 1))
+    assert from_json(ui, KNOWN) == Imported(canonical(txt2img()), "x", 1)
+
+
+def test_ids_that_no_browser_can_hold_are_renumbered() -> None:
+    for name in ("9" * 16, "9" * 5_000, "007", "\u0663", "-1"):
+        text = json.dumps(txt2img()).replace('"loader"', json.dumps(name))
+        assert resolve(ui_of(json.loads(text)))[0] == canonical(txt2img())
+
+
+def test_renumbering_keeps_equal_nodes_apart() -> None:
+    """With an empty prompt both texts are empty, and only one of them is the prompt."""
+    imported = from_json(ui_of(bind(txt2img(), "", 1)), KNOWN)
+    assert imported == Imported(canonical(txt2img()), "", 1)
 
 
 # --- imports -------------------------------------------------------------------------------------
@@ -307,6 +321,20 @@ def test_a_loop_of_reroutes_ends() -> None:
         new["inputs"][0]["link"] = len(ui["links"])
 
     assert ui_with(change).problems[0].code == "required_input_missing"
+
+
+def test_a_long_chain_of_reroutes_costs_its_length() -> None:
+    """Every input of a node hangs on the same 8000 reroutes: followed each time, it took minutes."""
+    count = 8_000
+    nodes: list[dict[str, Any]] = [
+        {"id": i, "type": "Reroute", "inputs": [{"link": i}]} for i in range(1, count)
+    ]
+    inputs = [{"name": f"x{i}", "link": count} for i in range(count)]
+    nodes.append({"id": count, "type": "SaveImage", "inputs": inputs})
+    links = [[i, i - 1, 0, i, 0, "*"] for i in range(1, count + 1)]
+    started = time.process_time()
+    assert from_json({"nodes": nodes, "links": links}, KNOWN).problems
+    assert time.process_time() - started < 2
 
 
 def test_what_is_not_read_is_named() -> None:

@@ -347,6 +347,16 @@ def test_a_hand_written_workflow_is_a_sentence() -> None:
     assert (encoded.prompt, encoded.seed, encoded.notes) == ("a red star", 5, ())
 
 
+@pytest.mark.parametrize("prompt", ["", "blurry", "blurry, messy", "crisp", "clean"])
+def test_a_prompt_may_be_a_text_of_the_vocabulary(prompt: str) -> None:
+    """Bound, the positive text then equals the negative or the appended one."""
+    for sentence in random_sentences(100, seed=8):
+        workflow = decode(sentence).workflow
+        assert workflow is not None
+        encoded = encode(bind(workflow, prompt, 5))
+        assert (encoded.tokens, encoded.prompt, encoded.notes) == (sentence, prompt, ())
+
+
 @pytest.mark.parametrize(
     ("changes", "note"),
     [
