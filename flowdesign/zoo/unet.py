@@ -130,9 +130,9 @@ def denoising_loss(unet: UNet2DConditionModel, data: Latents, batch: int = 32) -
         a = alphas[t].view(-1, 1, 1, 1)
         noisy, target = a.sqrt() * clean + (1 - a).sqrt() * noise, a.sqrt() * noise - (1 - a).sqrt() * clean  # fmt: skip
         added = {"text_embeds": data.pooled[caption], "time_ids": _time_ids(chance, batch)}
-        with torch.autocast("cpu", torch.bfloat16):
-            made = unet(noisy, t, data.hidden[caption], added_cond_kwargs=added).sample
-        error = (made.float() - target).pow(2).mean((1, 2, 3))
+        # float32: on a CPU without matrix units, casting to bfloat16 costs a third more than it saves.
+        made = unet(noisy, t, data.hidden[caption].float(), added_cond_kwargs=added).sample
+        error = (made - target).pow(2).mean((1, 2, 3))
         snr = (a / (1 - a)).flatten()
         return (error * snr.clamp(max=5.0) / (snr + 1)).mean() * 4
 
