@@ -12,6 +12,7 @@ training alike.
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,9 @@ class Policy:
     def save(self, folder: Path) -> None:
         """Write the adapter (PEFT's files) and the rows in float16, and what they belong to."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.trunk.peft_config["default"].save_pretrained(folder)
+        config = copy(self.trunk.peft_config["default"])
+        config.base_model_name_or_path = self.anatomy.base  # not the folder it has on this machine
+        config.save_pretrained(folder)
         save_file(_halves(get_peft_model_state_dict(self.trunk)), folder / ADAPTER)
         save_file(_halves(self.rows.state_dict()), folder / ROWS)
         (folder / "vocab.json").write_text(self.vocabulary.to_json(), encoding="utf-8")
@@ -280,7 +283,6 @@ def _with_lora(trunk: Any, anatomy: Anatomy) -> PeftModel:
         r=anatomy.rank,
         lora_alpha=2 * anatomy.rank,
         target_modules=list(PROJECTIONS),
-        base_model_name_or_path=anatomy.base,
     )
     return get_peft_model(trunk, config)
 

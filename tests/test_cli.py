@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shipped import needs_policy
+from shipped import needs_models, needs_policy
 from toys import every_model
 
 from flowdesign import comfy
@@ -129,6 +129,7 @@ def test_an_empty_prompt_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @needs_policy
+@needs_models
 @pytest.mark.slow
 def test_design_prints_valid_workflows() -> None:
     """The shipped policy, through the command a person types."""
