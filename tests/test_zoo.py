@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from flowdesign.config import ConfigError
 from flowdesign.scenes import DOMAINS, is_variant, parse, split_of
 from flowdesign.zoo.fit import Chance, Schedule, fit
 from flowdesign.zoo.measure import FIGURES, spread_prompts
@@ -75,7 +76,7 @@ def test_wanted_stages_bring_what_they_need():
     table = {s.name: s.needs for s in STAGES}
     assert wanted(table, ["flat_dusk"]) == ["text", "codec", "mini_flat", "flat_dusk"]
     assert wanted(table, []) == list(table)
-    with pytest.raises(ValueError, match="Known: text"):
+    with pytest.raises(ConfigError, match="Did you mean 'text'"):
         wanted(table, ["txt"])
 
 

@@ -14,32 +14,39 @@ from flowdesign.catalog import ROOT
 from flowdesign.config import Step, ZooConfig
 from flowdesign.zoo.measure import FIGURES, measure
 from flowdesign.zoo.report import summary
-from flowdesign.zoo.schedule import python_command, train_stages
+from flowdesign.zoo.schedule import python_command, train_stages, wanted
+from flowdesign.zoo.sheets import write_sheets
+from flowdesign.zoo.stages import STAGES, Place
 
 
 def command(config: ZooConfig, flags: argparse.Namespace) -> int:
     """Carry out the command; returns the exit code."""
     if flags.report:
+        if not FIGURES.exists():
+            _say(
+                f"No figures are stored in {FIGURES}. Measure them: python -m flowdesign zoo --measure"
+            )
+            return 1
         figures = json.loads(FIGURES.read_text(encoding="utf-8"))
         _say(json.dumps(figures, indent=2) if flags.json else summary(figures))
         return 0
     folder = ROOT / "checkpoints" / config.run
     if flags.measure:
         for step in measure(folder, config.workers):
-            _say(f"{step.index + 1}/{step.total} {dict(step.metrics)}")
+            _say(f"{step.index + 1}/{step.total}")
+        write_sheets()
         return 0
+    names = [name.strip() for name in config.stages.split(",") if name.strip()]
+    wanted({s.name: s.needs for s in STAGES}, names)  # a wrong name is told before a run exists
     runs.prepare(folder, config)
     status = runs.execute(
-        folder, partial(_train, config), lambda s: _say(f"{s.index + 1}/{s.total}")
+        folder, partial(_train, config, names), lambda s: _say(f"{s.index + 1}/{s.total}")
     )
     return 0 if status.state in ("finished", "stopped") else 1
 
 
-def _train(config: ZooConfig, folder: Path) -> Generator[Step, None, None]:
-    from flowdesign.zoo.stages import STAGES, Place
-
+def _train(config: ZooConfig, names: list[str], folder: Path) -> Generator[Step, None, None]:
     place = Place(folder, ROOT / "checkpoints" / "miniature", config.seed)
-    names = [n for n in config.stages.split(",") if n]
     yield from train_stages(
         {s.name: s.needs for s in STAGES}, names, folder, config.workers,
         [*python_command("flowdesign.zoo.worker"), str(config.seed), str(folder)],

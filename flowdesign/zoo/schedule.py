@@ -12,7 +12,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from flowdesign.config import Step
+from flowdesign.catalog import suggest
+from flowdesign.config import ConfigError, Step
 
 _POLL = 0.5  # seconds
 
@@ -22,9 +23,10 @@ class StageFailed(RuntimeError):
 
 
 def wanted(table: dict[str, tuple[str, ...]], names: Sequence[str]) -> list[str]:
-    """The named stages (all if none) with what they need, in table order. Raises ValueError."""
-    if unknown := set(names) - set(table):
-        raise ValueError(f"Unknown stage {sorted(unknown)}. Known: {', '.join(table)}.")
+    """The named stages (all if none) with what they need, in table order. Raises ConfigError."""
+    for name in names:
+        if name not in table:
+            raise ConfigError(f"Unknown stage '{name}'. {suggest(name, table)}")
     chosen = set(names or table)
     for name in reversed(table):
         if name in chosen:
