@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import permutations
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 from scipy import ndimage
+from scipy.optimize import linear_sum_assignment
 
 from flowdesign.drawing import BRIGHT, GROUND, NATIVE, PALETTE, SHAPE_POINTS
 from flowdesign.scenes import BACKDROPS, Item, Spec, parse
@@ -155,7 +155,9 @@ def _solids(component: Mask, distance: Array) -> list[Mask]:
     return [labels == index for index in range(1, count + 1)]
 
 
-def _see(solid: Mask, distance: Array, lab: Array, dark: bool) -> Seen:
+def _see(found: Mask, distance: Array, lab: Array, dark: bool) -> Seen:
+    """Read an object that was found on smoothed pixels; its outline is that of the sharp ones."""
+    solid = ndimage.binary_dilation(found) & (distance > 0.42 * np.percentile(distance[found], 85))
     filled = ndimage.binary_fill_holes(solid)
     core = ndimage.binary_erosion(filled, iterations=2)
     inside = core if core.any() else filled
@@ -192,6 +194,7 @@ def read(image: Image.Image) -> Reading:
     # Objects are found on smoothed pixels: grain is no object, and sharpness has a figure of its own.
     smooth = _lab(ndimage.gaussian_filter(pixels, (_SMOOTH, _SMOOTH, 0)))
     distance = np.linalg.norm(smooth - ground_lab, axis=-1)
+    sharp = np.linalg.norm(lab - ground_lab, axis=-1)
     dark = bool(ground_lab[0] < 40)
     labels, count = ndimage.label(distance > _FOREGROUND, structure=np.ones((3, 3)))
     objects, debris = [], 0
@@ -201,7 +204,7 @@ def read(image: Image.Image) -> Reading:
             if area < _SMALLEST:
                 debris += area
             else:
-                objects.append(_see(solid, distance, lab, dark))
+                objects.append(_see(solid, sharp, lab, dark))
     return Reading(tuple(objects), _style(objects, ground), ground, debris)
 
 
@@ -221,30 +224,16 @@ def _wanted(spec: Spec) -> list[Item]:
 
 def _fits(wanted: Sequence[Item], seen: Sequence[Seen]) -> tuple[list[bool], list[bool]]:
     """Shape and colour of each wanted object under the best assignment of seen objects to them."""
-    best: tuple[list[bool], list[bool]] = ([], [])
-    short = len(wanted) - len(seen)
-    padded: list[Seen | None] = [*seen[:8], *([None] * max(0, short))]
-    # Objects of one kind are interchangeable: only two named things need their assignments tried.
-    kinds = len(set(wanted))
-    orders = permutations(padded, len(wanted)) if kinds > 1 else [_sorted_for(wanted[0], padded)]
-    for order in orders:
-        pairs = list(zip(wanted, order, strict=False))
-        shapes = [s is not None and s.shape == w.shape for w, s in pairs]
-        colours = [s is not None and w.colour in (None, s.colour) for w, s in pairs]
-        if sum(shapes) + sum(colours) > sum(best[0]) + sum(best[1]) or not best[0]:
-            best = (shapes, colours)
-    return best
-
-
-def _sorted_for(item: Item, seen: Sequence[Seen | None]) -> list[Seen | None]:
-    def misfit(one: Seen | None) -> int:
-        return (
-            2
-            if one is None
-            else (one.shape != item.shape) + (item.colour not in (None, one.colour))
-        )
-
-    return sorted(seen, key=misfit)
+    shape_fits = np.array([[w.shape == s.shape for s in seen] for w in wanted]).reshape(
+        len(wanted), -1
+    )
+    colour_fits = np.array([[w.colour in (None, s.colour) for s in seen] for w in wanted])
+    colour_fits = colour_fits.reshape(len(wanted), -1)
+    rows, columns = linear_sum_assignment(shape_fits.astype(int) + colour_fits, maximize=True)
+    shapes, colours = [False] * len(wanted), [False] * len(wanted)
+    for row, column in zip(rows, columns, strict=True):
+        shapes[row], colours[row] = bool(shape_fits[row, column]), bool(colour_fits[row, column])
+    return shapes, colours
 
 
 def _related(spec: Spec, seen: Sequence[Seen]) -> bool:

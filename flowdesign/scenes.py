@@ -187,7 +187,11 @@ def random_prompt(
 
 
 def prompt_set(domain: Domain, per_category: int, seed: int, variant: bool = False) -> list[str]:
-    """Distinct held-out prompts, at most `per_category` of each category, in a fixed order."""
+    """Six times `per_category` distinct held-out prompts, in a fixed order.
+
+    The categories share alike; what a small one cannot give (there are only so many ways to ask for a
+    star), colour attribution adds. A crowd is counting only, and gives `per_category`.
+    """
     rng = random.Random(f"{seed}/{domain.style}/{variant}")
     crowd = variant and domain.backdrop is None
     chosen: dict[str, None] = {}
@@ -198,6 +202,8 @@ def prompt_set(domain: Domain, per_category: int, seed: int, variant: bool = Fal
             if len(found) == per_category:
                 break
         chosen |= found
+    while not crowd and len(chosen) < per_category * len(CATEGORIES):
+        chosen[random_prompt(rng, domain, "test", "color_attribution", variant)] = None
     return list(chosen)
 
 

@@ -104,3 +104,10 @@ def test_an_empty_picture_is_read_and_fails(colour):
 
 def test_prompts_of_another_world_are_not_judged():
     assert judge("a cat", Image.new("RGB", (64, 64))) is None
+
+
+def test_many_objects_of_two_kinds_are_matched_in_a_moment():
+    image = draw(next(_scenes(1))[1])
+    verdict = judge("six red stars and six blue hearts", image)
+    assert verdict.strict == 0
+    assert 0 <= verdict.soft < 1

@@ -1,5 +1,4 @@
-"""Train and measure the miniature models (python -m flowdesign zoo)."""
+"""Train and measure the miniature models (python -m flowdesign zoo).
 
-from flowdesign.zoo.command import command
-
-__all__ = ["command"]
+Nothing heavy is imported here; see `command`.
+"""

@@ -6,7 +6,6 @@ The state is safetensors plus one JSON file; no pickle is ever read.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import random
@@ -125,16 +124,16 @@ def fit(
     modules: Mapping[str, nn.Module],
     loss: Loss,
     schedule: Schedule,
-    work: Path,
+    folder: Path,
     seed: int,
     every: int = 250,
 ) -> Iterator[Step]:
     """Train the modules' trainable parameters; at the end they hold the moving average.
 
-    Yields a `Step` every `every` steps, after saving the state in `work/<name>.safetensors`.
+    Yields a `Step` every `every` steps, after saving the state in `folder/state.safetensors`.
     """
-    work.mkdir(parents=True, exist_ok=True)
-    state = _State(modules, work / f"{name}.safetensors")
+    folder.mkdir(parents=True, exist_ok=True)
+    state = _State(modules, folder / "state.safetensors")
     state.load()
     total, since, began = 0.0, 0, time.monotonic()
     while state.step < schedule.steps:
@@ -150,8 +149,7 @@ def fit(
             state.save()
             seconds = (time.monotonic() - began) / since
             metrics = {"loss": total / since, "seconds_per_step": seconds}
-            yield Step(state.step, schedule.steps, metrics)
+            yield Step(state.step - 1, schedule.steps, metrics)
             total, since, began = 0.0, 0, time.monotonic()
     for key, p in state.parameters.items():
         p.data.copy_(state.average[key])
-    (work / f"{name}.json").write_text(json.dumps({"steps": state.step, "seed": seed}))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
+from safetensors.torch import save_file
 
 RANK = 8
 # Attention and feed-forward as usual, and what carries the pooled prompt into every block.
@@ -21,8 +22,6 @@ def add_lora(unet: UNet2DConditionModel) -> None:
 
 
 def save_lora(unet: UNet2DConditionModel, path: Path) -> None:
-    """Write `path` (.safetensors) with diffusers' keys; the strength 1 is the trained strength."""
-    layers = {k: v.half() for k, v in get_peft_model_state_dict(unet).items()}
-    StableDiffusionXLPipeline.save_lora_weights(
-        path.parent, unet_lora_layers=layers, weight_name=path.name
-    )
+    """Write one safetensors file with diffusers' keys; strength 1 is the trained strength."""
+    layers = get_peft_model_state_dict(unet)
+    save_file({f"unet.{key}": value.half().contiguous() for key, value in layers.items()}, path)

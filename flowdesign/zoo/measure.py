@@ -25,10 +25,9 @@ from flowdesign.render import Renderer
 from flowdesign.scenes import DOMAINS, prompt_set
 from flowdesign.tokens.builder import build
 from flowdesign.workflow import Workflow, workflow_hash
-from flowdesign.zoo.report import figures_of
+from flowdesign.zoo.report import FIGURES, figures_of
 from flowdesign.zoo.workflows import plain, with_lora, workflows
 
-FIGURES = ROOT / "assets" / "zoo_figures.json"
 PER_CATEGORY = 50  # prompts of each category in a domain: 300 in all
 STRICT_SEEDS = 4
 SPREAD_SEEDS = 8

@@ -8,6 +8,7 @@ from dataclasses import replace
 from flowdesign.drawing import Scene, random_scene
 from flowdesign.scenes import (
     CATEGORIES,
+    COLOURS,
     DOMAINS,
     SHAPES,
     STYLES,
@@ -27,8 +28,9 @@ WEIGHTS = {
     "two_object": 1.5,
     "counting": 2.0,
     "position": 2.5,
-    "color_attribution": 2.5,
+    "color_attribution": 3.5,
 }
+NAMED_COLOURS = 0.5  # share of two-object captions that name colours although the category does not
 
 
 def training_pair(rng: random.Random, domain: Domain, variant_share: float) -> tuple[str, Scene]:
@@ -40,7 +42,7 @@ def training_pair(rng: random.Random, domain: Domain, variant_share: float) -> t
         variant = rng.random() < variant_share
         crowd = variant and domain.backdrop is None
         kind = "counting" if crowd else _category(rng)
-        spec = random_spec(rng, domain, kind, variant)
+        spec = _coloured(rng, random_spec(rng, domain, kind, variant))
         if split_of(text := caption(_loosen(rng, spec), rng)) == "train":
             return _tagged(rng, text, random_scene(rng, spec))
 
@@ -56,13 +58,21 @@ def random_text(rng: random.Random) -> tuple[str, Spec]:
             names = rng.sample(SHAPES, 2)
             items = (Item(n, i.colour, i.count) for n, i in zip(names, spec.items, strict=False))
             spec = replace(spec, items=tuple(items))
-        spec = _loosen(rng, spec)
+        spec = _loosen(rng, _coloured(rng, spec))
         if split_of(text := caption(spec, rng)) == "train":
             return text, spec
 
 
 def _category(rng: random.Random) -> str:
     return rng.choices(CATEGORIES, [WEIGHTS[c] for c in CATEGORIES])[0]
+
+
+def _coloured(rng: random.Random, spec: Spec) -> Spec:
+    """Name the colours of two objects more often: which colour is whose is what is learned last."""
+    if len(spec.items) < 2 or spec.items[0].colour or rng.random() >= NAMED_COLOURS:
+        return spec
+    items = (replace(i, colour=c) for i, c in zip(spec.items, rng.sample(COLOURS, 2), strict=True))
+    return replace(spec, items=tuple(items))
 
 
 def _loosen(rng: random.Random, spec: Spec) -> Spec:

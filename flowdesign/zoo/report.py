@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from flowdesign import __version__
+from flowdesign.catalog import ROOT
 from flowdesign.scenes import CATEGORIES, DOMAINS, parse
 
+FIGURES = ROOT / "assets" / "zoo_figures.json"
 Scores = npt.NDArray[np.float64]
 Key = tuple[str, str]  # (prompt group, checkpoint)
 

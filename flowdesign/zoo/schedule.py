@@ -1,7 +1,7 @@
-"""Train the stages of the zoo in their order, several at once, each in a process of its own.
+"""Run the stages of the zoo in their order, several at once, each in a process of its own.
 
-A stage that was interrupted goes on from its own checkpoint; a finished one is skipped. The parent holds
-no model, so that a crash of one stage ends the run with that stage's last words.
+A stage that was interrupted goes on from its own state; a finished one is skipped. The parent holds no
+model; when it ends, for whatever reason, its workers end too (see `worker`).
 """
 
 from __future__ import annotations
@@ -9,75 +9,92 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from flowdesign.catalog import suggest
 from flowdesign.config import ConfigError, Step
 
 _POLL = 0.5  # seconds
+Needs = Mapping[str, tuple[str, ...]]
 
 
 class StageFailed(RuntimeError):
     """A stage ended with an error; the message carries the end of its log."""
 
 
-def wanted(table: dict[str, tuple[str, ...]], names: Sequence[str]) -> list[str]:
+def wanted(needs: Needs, names: Sequence[str]) -> list[str]:
     """The named stages (all if none) with what they need, in table order. Raises ConfigError."""
     for name in names:
-        if name not in table:
-            raise ConfigError(f"Unknown stage '{name}'. {suggest(name, table)}")
-    chosen = set(names or table)
-    for name in reversed(table):
+        if name not in needs:
+            raise ConfigError(f"Unknown stage '{name}'. {suggest(name, needs)}")
+    chosen = set(names or needs)
+    for name in reversed(list(needs)):
         if name in chosen:
-            chosen.update(table[name])
-    return [name for name in table if name in chosen]
+            chosen.update(needs[name])
+    return [name for name in needs if name in chosen]
 
 
-def train_stages(
-    table: dict[str, tuple[str, ...]],
-    names: Sequence[str],
-    work: Path,
-    workers: int,
-    command: Sequence[str],
-    is_done: dict[str, Path],
-) -> Iterator[Step]:
-    """Run `command + [stage]` for every stage that is not done; yield a `Step` for each that ends.
+@dataclass
+class Crew:
+    """The stages of one run: which are wanted, running and ended."""
 
-    `table` maps a stage to what it needs; `is_done` to the path that exists once it is finished.
-    """
-    order = wanted(table, names)
-    running: dict[str, subprocess.Popen[bytes]] = {}
-    ended = [name for name in order if is_done[name].exists()]
-    began = time.monotonic()
-    try:
-        while len(ended) < len(order):
-            ready = [
-                n for n in order
-                if n not in ended and n not in running and all(x in ended for x in table[n])
-            ]  # fmt: skip
-            for name in ready[: workers - len(running)]:
-                running[name] = _start(name, work, command)
-            time.sleep(_POLL)
-            for name in [n for n, process in running.items() if process.poll() is not None]:
-                _check(name, running.pop(name), work)
-                ended.append(name)
-                yield Step(len(ended) - 1, len(order), {"seconds": time.monotonic() - began})
-    finally:
-        for process in running.values():
+    needs: Needs
+    order: list[str]
+    work: Path
+    command: Sequence[str]
+    ended: list[str]
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def start(self, workers: int) -> None:
+        """Start what can be started: its needs have ended and a worker is free."""
+        for name in self.order:
+            busy = name in self.ended or name in self.running or len(self.running) >= workers
+            if not busy and all(need in self.ended for need in self.needs[name]):
+                with self._log(name).open("ab") as log:
+                    self.running[name] = subprocess.Popen(
+                        [*self.command, name], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                    )
+
+    def collect(self) -> list[str]:
+        """Take the stages that ended since the last call. Raises StageFailed."""
+        found = [name for name, process in self.running.items() if process.poll() is not None]
+        for name in found:
+            if code := self.running.pop(name).returncode:
+                tail = self._log(name).read_text(errors="replace")[-1500:]
+                raise StageFailed(f"Stage '{name}' ended with {code}:\n{tail}")
+            self.ended.append(name)
+        return found
+
+    def stop(self) -> None:
+        """End every worker; each goes on from its last saved state another time."""
+        for process in self.running.values():
             process.terminate()
+        for process in self.running.values():
             process.wait()
 
-
-def _start(name: str, work: Path, command: Sequence[str]) -> subprocess.Popen[bytes]:
-    with (work / f"{name}.log").open("ab") as log:
-        return subprocess.Popen([*command, name], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    def _log(self, name: str) -> Path:
+        return self.work / f"{name.replace(' ', '_')}.log"
 
 
-def _check(name: str, process: subprocess.Popen[bytes], work: Path) -> None:
-    if process.returncode:
-        tail = (work / f"{name}.log").read_text(errors="replace")[-1500:]
-        raise StageFailed(f"Stage '{name}' ended with {process.returncode}:\n{tail}")
+def run_stages(crew: Crew, workers: int, stop: Callable[[], bool]) -> Iterator[Step]:
+    """Run every stage that has not ended; yield a `Step` for each that does, and when asked to stop."""
+    began, total = time.monotonic(), len(crew.order)
+    try:
+        while len(crew.ended) < total:
+            crew.start(workers)
+            time.sleep(_POLL)
+            seconds = {"seconds": round(time.monotonic() - began, 1)}
+            before = len(crew.ended)
+            for index in range(before, before + len(crew.collect())):
+                yield Step(index, total, seconds)
+            if stop():
+                yield Step(
+                    max(0, len(crew.ended) - 1), total, seconds
+                )  # the run looks for STOP now
+    finally:
+        crew.stop()
 
 
 def python_command(module: str) -> list[str]:

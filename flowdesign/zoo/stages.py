@@ -1,14 +1,18 @@
 """The stages that make the zoo from nothing, in one table.
 
-Each stage trains one part and writes it below `work`; `needs` names the stages that come first. A stage
-is done when its part exists, is resumable inside (`fit`), and gives the same part on every run of the
-same machine: one thread each, all chance seeded by stage and step.
+Each stage trains one part in a folder of its own and gives the same part on every run of the same
+machine: one thread each, all chance seeded by stage and step. What a stage is made of (its settings, its
+seed and the stages it needs) has a fingerprint; a folder that holds another one is made anew, so that no
+part ever meets the wrong partner.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,44 +24,55 @@ from transformers import CLIPTextModelWithProjection, PreTrainedTokenizerFast
 from flowdesign.config import Step
 from flowdesign.render.codec import PatchCodec
 from flowdesign.scenes import DOMAINS, Domain
+from flowdesign.zoo.codec import decoder_loss, new_codec
 from flowdesign.zoo.fit import Schedule, fit
 from flowdesign.zoo.lora import add_lora, save_lora
 from flowdesign.zoo.text import Reader, new_encoder, new_tokenizer, text_loss
 from flowdesign.zoo.unet import denoising_loss, make_latents, new_unet
 from flowdesign.zoo.upscaler import new_upscaler, save_upscaler, upscaling_loss
-from flowdesign.zoo.vae import decoder_loss, new_codec
 
-SCENES = 20_000  # of one specialist's training set
-LORA_SCENES = 4_000
+RECIPE = 2  # raise it when the same settings no longer give the same parts
 
-TEXT = Schedule(1500, 1.5e-3, decay=0.6)
-DECODER = Schedule(1200, 1.5e-3, decay=0.6)
-BASE = Schedule(3000, 1.2e-3, decay=0.4, ema=0.999)
-LORA = Schedule(700, 2e-3, decay=0.6, ema=0.99)
-UPSCALER = Schedule(500, 2e-3, decay=0.6, ema=0.99)
+
+@dataclass(frozen=True)
+class Sizes:
+    """How long every kind of part is trained, and on how much."""
+
+    text: Schedule = Schedule(1500, 1.5e-3, decay=0.6)
+    pictures: int = 3000  # from which the codec's components are computed
+    decoder: Schedule = Schedule(1200, 1.5e-3, decay=0.6)
+    base: Schedule = Schedule(3000, 1.5e-3, decay=0.4, ema=0.999)
+    scenes: int = 20_000  # of one specialist's training set
+    lora: Schedule = Schedule(700, 2e-3, decay=0.6, ema=0.99)
+    lora_scenes: int = 4_000
+    upscaler: Schedule = Schedule(500, 2e-3, decay=0.6, ema=0.99)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run works and where its models go."""
+    """Where a run works, with what seed and sizes; every stage has a folder below `work`."""
 
     work: Path
-    models: Path
     seed: int = 0
+    sizes: Sizes = Sizes()
 
-    def model(self, kind: str, name: str) -> Path:
-        """Path of a finished model in ComfyUI's folders."""
-        return self.models / kind / name
+    def folder(self, stage: str) -> Path:
+        """The folder of a stage; its finished part is `part` inside."""
+        return self.work / stage.replace(" ", "_")
+
+    def part(self, stage: str) -> Path:
+        """What a stage has made."""
+        return self.folder(stage) / "part"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One part of the zoo: `train` makes it, `part` is the file or folder that shows it is done."""
+    """One part of the zoo: what it needs first, how it is trained, and as what it is published."""
 
     name: str
     needs: tuple[str, ...]
     train: Callable[[Place], Iterator[Step]]
-    part: Callable[[Place], Path]
+    publish: str = ""  # path below a models folder; empty for what only other stages use
 
 
 # --- shared parts --------------------------------------------------------------------------------
@@ -68,59 +83,83 @@ def _train_text(place: Place) -> Iterator[Step]:
     tokenizer = new_tokenizer()
     encoder, reader = new_encoder(tokenizer), Reader()
     loss = text_loss(encoder, tokenizer, reader)
-    yield from fit("text", {"e": encoder, "r": reader}, loss, TEXT, place.work, place.seed)
-    tokenizer.save_pretrained(place.work / "tokenizer")
-    encoder.save_pretrained(place.work / "text_encoder")
+    modules = {"e": encoder, "r": reader}
+    yield from fit("text", modules, loss, place.sizes.text, place.folder("text"), place.seed)
+    tokenizer.save_pretrained(place.part("text") / "tokenizer")
+    encoder.save_pretrained(place.part("text") / "text_encoder")
+
+
+def _text(place: Place) -> tuple[CLIPTextModelWithProjection, PreTrainedTokenizerFast]:
+    encoder = CLIPTextModelWithProjection.from_pretrained(place.part("text") / "text_encoder")
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(place.part("text") / "tokenizer")
+    return encoder.eval(), tokenizer
 
 
 def _make_codec(place: Place) -> Iterator[Step]:
-    new_codec(place.seed).save_pretrained(place.work / "codec")
+    new_codec(place.seed, place.sizes.pictures).save_pretrained(place.part("codec"))
     yield Step(0, 1, {})
 
 
-def _codec(place: Place) -> PatchCodec:
-    codec: PatchCodec = PatchCodec.from_pretrained(place.work / "codec")
+def _codec(place: Place, stage: str = "codec") -> PatchCodec:
+    codec: PatchCodec = PatchCodec.from_pretrained(place.part(stage))
     codec.eval()
     return codec
 
 
 def _train_decoder(place: Place) -> Iterator[Step]:
     codec = _codec(place)
-    yield from fit(
-        "decoder", {"codec": codec}, decoder_loss(codec), DECODER, place.work, place.seed
-    )
-    codec.save_pretrained(place.work / "vae")
+    loss, folder = decoder_loss(codec), place.folder("decoder")
+    yield from fit("decoder", {"codec": codec}, loss, place.sizes.decoder, folder, place.seed)
+    codec.save_pretrained(place.part("decoder"))
 
 
-def _text(place: Place) -> tuple[CLIPTextModelWithProjection, PreTrainedTokenizerFast]:
-    encoder = CLIPTextModelWithProjection.from_pretrained(place.work / "text_encoder").eval()
-    return encoder, PreTrainedTokenizerFast.from_pretrained(place.work / "tokenizer")
+def _copy_codec(stage: str, source: str, place: Place) -> Iterator[Step]:
+    """A codec in half precision, as a model of its own."""
+    _codec(place, source).half().save_pretrained(place.part(stage))
+    yield Step(0, 1, {})
 
 
 # --- models --------------------------------------------------------------------------------------
 
 
 def _train_base(domain: Domain, place: Place) -> Iterator[Step]:
-    name = domain.checkpoint
-    cache = place.work / f"{name}_latents.safetensors"
-    data = make_latents(domain, 0.0, SCENES, place.seed, _codec(place), _text(place), cache)
+    name = _unet_stage(domain)
+    cache = place.folder(name) / "latents.safetensors"
+    data = make_latents(domain, 0.0, place.sizes.scenes, place.seed, _codec(place), _text(place), cache)  # fmt: skip
     torch.manual_seed(place.seed)
     unet = new_unet()
     loss = denoising_loss(unet, data)
-    yield from fit(name, {"unet": unet}, loss, BASE, place.work, place.seed)
-    unet.save_pretrained(place.work / name)
+    yield from fit(domain.checkpoint, {"unet": unet}, loss, place.sizes.base, place.folder(name), place.seed)  # fmt: skip
+    unet.save_pretrained(place.part(name))
+
+
+def _pack(domain: Domain, place: Place) -> Iterator[Step]:
+    """Put a checkpoint together as a diffusers folder, in half precision."""
+    encoder, tokenizer = _text(place)
+    pipeline = StableDiffusionXLPipeline(
+        vae=_codec(place, "decoder").half(), text_encoder=None, text_encoder_2=encoder.half(),
+        tokenizer=None, tokenizer_2=tokenizer,
+        unet=UNet.from_pretrained(place.part(_unet_stage(domain))).half(),
+        scheduler=EulerDiscreteScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
+            prediction_type="v_prediction", timestep_spacing="trailing",
+        ),
+        add_watermarker=False,
+    )  # fmt: skip
+    pipeline.save_pretrained(place.part(domain.checkpoint))
+    yield Step(0, 1, {})
 
 
 def _train_lora(domain: Domain, place: Place) -> Iterator[Step]:
     name = domain.lora
-    cache = place.work / f"{name}_latents.safetensors"
-    data = make_latents(domain, 1.0, LORA_SCENES, place.seed, _codec(place), _text(place), cache)
-    unet = UNet.from_pretrained(place.work / domain.checkpoint)
+    cache = place.folder(name) / "latents.safetensors"
+    data = make_latents(domain, 1.0, place.sizes.lora_scenes, place.seed, _codec(place), _text(place), cache)  # fmt: skip
+    unet = UNet.from_pretrained(place.part(_unet_stage(domain)))
     torch.manual_seed(place.seed)
     add_lora(unet)
     loss = denoising_loss(unet, data)
-    yield from fit(name, {"unet": unet}, loss, LORA, place.work, place.seed)
-    save_lora(unet, place.model("loras", f"{name}.safetensors"))
+    yield from fit(name, {"unet": unet}, loss, place.sizes.lora, place.folder(name), place.seed)
+    save_lora(unet, place.part(name))
 
 
 def _train_upscaler(scale: int, place: Place) -> Iterator[Step]:
@@ -128,50 +167,94 @@ def _train_upscaler(scale: int, place: Place) -> Iterator[Step]:
     torch.manual_seed(place.seed)
     model = new_upscaler(scale)
     loss = upscaling_loss(model, scale)
-    yield from fit(name, {"model": model}, loss, UPSCALER, place.work, place.seed)
-    save_upscaler(model, place.model("upscale_models", f"{name}.safetensors"))
+    yield from fit(name, {"model": model}, loss, place.sizes.upscaler, place.folder(name), place.seed)  # fmt: skip
+    save_upscaler(model, place.part(name))
 
 
-def _export(place: Place) -> Iterator[Step]:
-    """Put every checkpoint together as an ordinary diffusers folder, in half precision."""
-    encoder, tokenizer = _text(place)
-    vae = PatchCodec.from_pretrained(place.work / "vae").half()
-    for index, domain in enumerate(DOMAINS):
-        pipeline = StableDiffusionXLPipeline(
-            vae=vae, text_encoder=None, text_encoder_2=encoder.half(), tokenizer=None,
-            tokenizer_2=tokenizer, unet=UNet.from_pretrained(place.work / domain.checkpoint).half(),
-            scheduler=EulerDiscreteScheduler(
-                beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
-                prediction_type="v_prediction", timestep_spacing="trailing",
-            ),
-            add_watermarker=False,
-        )  # fmt: skip
-        pipeline.save_pretrained(place.model("checkpoints", domain.checkpoint))
-        yield Step(index, len(DOMAINS), {})
-    vae.save_pretrained(place.model("vae", "mini_vae"))
-    _codec(place).half().save_pretrained(place.model("vae", "mini_vae_soft"))
-
-
-def _work(name: str) -> Callable[[Place], Path]:
-    return lambda place: place.work / name
-
-
-def _model(kind: str, name: str) -> Callable[[Place], Path]:
-    return lambda place: place.model(kind, name)
+def _unet_stage(domain: Domain) -> str:
+    return f"{domain.checkpoint} unet"
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage("text", (), _train_text, _work("text_encoder")),
-    Stage("codec", (), _make_codec, _work("codec")),
-    *(Stage(d.checkpoint, ("text", "codec"), partial(_train_base, d), _work(d.checkpoint)) for d in DOMAINS),
-    Stage("decoder", ("codec",), _train_decoder, _work("vae")),
+    Stage("text", (), _train_text),
+    Stage("codec", (), _make_codec),
+    *(Stage(_unet_stage(d), ("text", "codec"), partial(_train_base, d)) for d in DOMAINS),
+    Stage("decoder", ("codec",), _train_decoder),
     *(
-        Stage(d.lora, (d.checkpoint,), partial(_train_lora, d), _model("loras", f"{d.lora}.safetensors"))
+        Stage(d.lora, (_unet_stage(d),), partial(_train_lora, d), f"loras/{d.lora}.safetensors")
         for d in DOMAINS
     ),
     *(
-        Stage(f"mini_{s}x", (), partial(_train_upscaler, s), _model("upscale_models", f"mini_{s}x.safetensors"))
+        Stage(f"mini_{s}x", (), partial(_train_upscaler, s), f"upscale_models/mini_{s}x.safetensors")
         for s in (2, 4)
     ),
-    Stage("export", ("decoder", *(d.checkpoint for d in DOMAINS)), _export, _model("vae", "mini_vae_soft")),
+    *(
+        Stage(
+            d.checkpoint, (_unet_stage(d), "decoder"), partial(_pack, d), f"checkpoints/{d.checkpoint}"
+        )
+        for d in DOMAINS
+    ),
+    Stage("mini_vae", ("decoder",), partial(_copy_codec, "mini_vae", "decoder"), "vae/mini_vae"),
+    Stage("mini_vae_soft", ("codec",), partial(_copy_codec, "mini_vae_soft", "codec"), "vae/mini_vae_soft"),
 )  # fmt: skip
+BY_NAME = {stage.name: stage for stage in STAGES}
+
+
+# --- what is done --------------------------------------------------------------------------------
+
+
+def fingerprint(name: str, place: Place) -> str:
+    """Hash of all that decides a part: recipe, sizes, seed, and the same of what it needs."""
+    needs = [fingerprint(need, place) for need in BY_NAME[name].needs]
+    text = json.dumps([RECIPE, name, repr(place.sizes), place.seed, needs])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_done(name: str, place: Place) -> bool:
+    """Whether the part exists as these settings would make it."""
+    return _mark(place, name, "done.json") == fingerprint(name, place)
+
+
+def train_stage(name: str, place: Place) -> Iterator[Step]:
+    """Train one stage, or go on with it; what other settings left in its folder is removed."""
+    folder = place.folder(name)
+    if _mark(place, name, "begun.json") != fingerprint(name, place):
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "begun.json").write_text(json.dumps(fingerprint(name, place)))
+    yield from BY_NAME[name].train(place)
+    (folder / "done.json").write_text(json.dumps(fingerprint(name, place)))
+
+
+def _mark(place: Place, name: str, file: str) -> str:
+    path = place.folder(name) / file
+    return str(json.loads(path.read_text())) if path.exists() else ""
+
+
+def publish(place: Place, models: Path) -> Iterator[Path]:
+    """Copy every finished model into a models folder, each replaced as a whole."""
+    for stage in STAGES:
+        if not stage.publish or not is_done(stage.name, place):
+            continue
+        target = models / stage.publish
+        draft = target.with_name(f".{target.name}.new")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(draft, ignore_errors=True)
+        copy = shutil.copytree if place.part(stage.name).is_dir() else shutil.copyfile
+        copy(place.part(stage.name), draft)
+        if target.is_dir():
+            shutil.rmtree(target)
+        draft.replace(target)
+        yield target
+
+
+def smaller(sizes: Sizes, steps: int, scenes: int) -> Sizes:
+    """The same stages cut down, for tests."""
+
+    def cut(schedule: Schedule) -> Schedule:
+        return replace(schedule, steps=steps)
+
+    return Sizes(
+        cut(sizes.text), scenes, cut(sizes.decoder), cut(sizes.base), scenes, cut(sizes.lora), scenes,
+        cut(sizes.upscaler),
+    )  # fmt: skip

@@ -29,6 +29,7 @@ from flowdesign.scenes import (
     SHAPES,
     STYLE_PHRASES,
     STYLES,
+    Item,
     Spec,
 )
 from flowdesign.zoo.fit import Chance, Loss
@@ -100,6 +101,9 @@ _QUESTIONS = {
     "shape1": len(SHAPES) + 1, "colour1": len(COLOURS) + 1,
     "count": 7, "relation": len(RELATIONS) + 1, "style": len(STYLES) + 1,
     "backdrop": len(BACKDROPS) + 1, **dict.fromkeys(_TAGS, 2),
+    # The same of the picture: of two objects, which is left or above, and how they are laid out.
+    "near shape": len(SHAPES) + 1, "near colour": len(COLOURS) + 1,
+    "far shape": len(SHAPES) + 1, "far colour": len(COLOURS) + 1, "axis": 3,
 }  # fmt: skip
 
 
@@ -107,14 +111,17 @@ def _answers(spec: Spec, tags: set[str]) -> list[int]:
     def number(name: str | None, known: tuple[str, ...]) -> int:
         return 1 + known.index(name) if name else 0
 
-    said = []
-    for k in range(2):
-        item = spec.items[k] if k < len(spec.items) else None
-        shape, colour = (item.shape, item.colour) if item else (None, None)
-        said += [number(shape, SHAPES), number(colour, COLOURS)]
+    def about(item: Item | None) -> list[int]:
+        return [number(item.shape, SHAPES), number(item.colour, COLOURS)] if item else [0, 0]
+
+    items: list[Item | None] = [*spec.items, None, None][:2]
+    said = about(items[0]) + about(items[1])
     said += [spec.items[0].count if spec.items else 0, number(spec.relation, RELATIONS)]
     said += [number(spec.style, STYLES), number(spec.backdrop, BACKDROPS)]
-    return said + [int(tag in tags) for tag in _TAGS]
+    said += [int(tag in tags) for tag in _TAGS]
+    near, far = reversed(items) if spec.relation in ("right of", "below") else items
+    axis = 0 if spec.relation is None else 1 + (spec.relation in ("above", "below"))
+    return [*said, *about(near), *about(far), axis]
 
 
 def _question(rng: random.Random) -> tuple[str, list[int]]:
@@ -146,13 +153,23 @@ class Reader(nn.Module):
         return torch.stack(losses).sum()
 
 
+def _unevenness(embedding: Tensor) -> Tensor:
+    """How far the channels of (..., channels) are from mean 0 and mean square 1."""
+    flat = embedding.flatten(0, -2)
+    return flat.mean(0).pow(2).mean() + (flat.pow(2).mean(0) - 1).pow(2).mean()
+
+
 def text_loss(
     encoder: CLIPTextModelWithProjection,
     tokenizer: PreTrainedTokenizerFast,
     reader: Reader,
     batch: int = 64,
 ) -> Loss:
-    """Answer the questions; a weak pull keeps the pooled vector near unit variance."""
+    """Answer the questions, and keep both embeddings centred and near unit variance.
+
+    Without that pull the hidden states grow a large constant part, which slows down whatever attends
+    to them.
+    """
 
     def loss(chance: Chance) -> Tensor:
         texts, answers = zip(*(_question(chance.python) for _ in range(batch)), strict=True)
@@ -163,6 +180,6 @@ def text_loss(
         truth = torch.tensor(answers)
         asked = reader.loss(reader.pooled(out.text_embeds), truth)
         asked = asked + 0.5 * reader.loss(reader.hidden(hidden), truth)
-        return asked + 0.01 * (out.text_embeds.pow(2).mean() - 1).pow(2)
+        return asked + 0.1 * _unevenness(out.text_embeds) + 0.1 * _unevenness(out.hidden_states[-2])
 
     return loss

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from flowdesign.drawing import draw
 from flowdesign.render.codec import PatchCodec
 from flowdesign.scenes import Domain
+from flowdesign.zoo.codec import LATENT_CHANNELS
 from flowdesign.zoo.fit import Chance, Loss
 from flowdesign.zoo.pairs import training_pair
 from flowdesign.zoo.text import WIDTH, embed
-from flowdesign.zoo.vae import LATENT_CHANNELS
 
 TIME_ID_WIDTH = 8
 UNCONDITIONAL = 0.1  # share of training samples without a prompt, for guidance
@@ -56,7 +56,7 @@ def new_unet() -> UNet2DConditionModel:
 
 @dataclass(frozen=True)
 class Latents:
-    """A training set: latents (n, 16, 8, 8), caption of each, embeddings of the distinct captions."""
+    """A training set: latents (n, 48, 8, 8), caption of each, embeddings of the distinct captions."""
 
     latents: Tensor
     caption: Tensor  # (n,) index into the embeddings

@@ -51,5 +51,4 @@ def upscaling_loss(model: Compact, scale: int, batch: int = 8) -> Loss:
 
 def save_upscaler(model: Compact, path: Path) -> None:
     """Write half-precision safetensors that spandrel recognises."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     save_file({k: v.half().contiguous() for k, v in model.state_dict().items()}, path)

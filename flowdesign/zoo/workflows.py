@@ -41,7 +41,7 @@ def _of_domain(domain: Domain, other: Domain) -> dict[str, Design]:
         "cfg 2": _sampled(base, cfg=2.0),
         "cfg 9": _sampled(base, cfg=9.0),
         "euler": _sampled(base, sampler="euler", scheduler="normal"),
-        "negative": replace(base, prefix="crisp, clean, ", negative="blurry, messy"),
+        "negative": replace(base, prefix="crisp, clean", negative="blurry, messy"),
         "hires": replace(base, passes=(*base.passes, _HIRES)),
         "96 px": replace(base, size=(96, 96)),
         "lora": tuned,

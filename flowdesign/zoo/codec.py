@@ -23,7 +23,7 @@ def random_picture(rng: random.Random, side: int = 64) -> Tensor:
     return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1).float() / 127.5 - 1
 
 
-def new_codec(seed: int, pictures: int = 3000) -> PatchCodec:
+def new_codec(seed: int, pictures: int) -> PatchCodec:
     """A codec with its projection fitted and its correction still at zero."""
     torch.manual_seed(seed)
     codec: PatchCodec = PatchCodec(latent_channels=LATENT_CHANNELS)
