@@ -131,7 +131,7 @@ class Scene:
 
 # Centres (x, y) and radii, in units of the side, by the number of objects.
 _PLACES: dict[int, tuple[tuple[Point, ...], tuple[float, float], float]] = {
-    1: (((0.5, 0.5),), (0.20, 0.26), 0.09),
+    1: (((0.5, 0.5),), (0.20, 0.26), 0.06),
     3: (((0.5, 0.28), (0.27, 0.7), (0.73, 0.7)), (0.145, 0.17), 0.03),
     4: (((0.28, 0.28), (0.72, 0.28), (0.28, 0.72), (0.72, 0.72)), (0.14, 0.165), 0.03),
     5: (((0.23, 0.23), (0.77, 0.23), (0.5, 0.5), (0.23, 0.77), (0.77, 0.77)), (0.12, 0.135), 0.02),
@@ -150,9 +150,9 @@ _PAIR = {
 
 
 def _layout(rng: random.Random, count: int, relation: str | None) -> tuple[list[Point], float]:
-    """Centres and the common radius. Two objects without a relation stand in the order named."""
+    """Centres and the common radius. Two objects without a relation stand side by side, as named."""
     if count == 2:
-        places: Sequence[Point] = _PAIR[relation or rng.choice(("left of", "above"))]
+        places: Sequence[Point] = _PAIR[relation or "left of"]
         radii, jitter = (0.145, 0.172), 0.03
     else:
         places, radii, jitter = _PLACES[count]

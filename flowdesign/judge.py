@@ -32,6 +32,7 @@ _SMOOTH = 0.7  # pixels, standard deviation
 _SMALLEST = 24  # pixels: a smaller component is debris
 _DEBRIS = 8  # pixels of debris that a clean picture may have
 _GRID = 32  # side of the grid on which silhouettes are compared
+_AREA = 225  # cells of the grid that a silhouette covers
 _LEAST_OVERLAP = 0.70
 
 
@@ -103,14 +104,18 @@ def _ground(lab: Array) -> Array:
 
 
 def _silhouette(mask: Mask) -> Array:
-    """Fit a filled silhouette into the grid by its longer side, centred; values 0..1."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    crop = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    scale = _GRID / max(crop.shape)
-    picture = Image.fromarray(crop.astype(np.uint8) * 255)
-    size = (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale)))
-    grid = Image.new("L", (_GRID, _GRID))
-    grid.paste(picture.resize(size, Image.Resampling.BILINEAR), ((_GRID - size[0]) // 2, (_GRID - size[1]) // 2))  # fmt: skip
+    """Fit a filled silhouette into the grid by its centroid and area; values 0..1.
+
+    By area, not by extent: a stray pixel at a corner must not shrink the whole shape.
+    """
+    area = int(mask.sum())
+    y, x = ndimage.center_of_mass(mask)
+    step = (area / _AREA) ** 0.5  # pixels of the picture in one cell of the grid
+    matrix = (step, 0, x + 0.5 - step * _GRID / 2, 0, step, y + 0.5 - step * _GRID / 2)
+    picture = Image.fromarray(mask.astype(np.uint8) * 255)
+    grid = picture.transform(
+        (_GRID, _GRID), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
+    )
     return np.asarray(grid, dtype=np.float64) / 255
 
 
@@ -256,8 +261,6 @@ def judge_spec(spec: Spec, image: Image.Image) -> Verdict:
     parts = [*shapes, *(c for c, w in zip(colours, wanted, strict=True) if w.colour), clean]
     if spec.relation:
         parts.append(_related(spec, seen))
-    if len(spec.items) == 1 and len(wanted) > 1:
-        parts.append(len({o.colour for o in seen}) == 1)  # a counted group has one colour
     if spec.style:
         parts.append(reading.style == spec.style)
     if spec.backdrop or spec.style:

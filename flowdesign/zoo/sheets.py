@@ -12,7 +12,7 @@ from flowdesign.catalog import ROOT, installed
 from flowdesign.render import Renderer
 from flowdesign.scenes import CATEGORIES, DOMAINS, Domain, random_prompt
 from flowdesign.tokens.builder import build
-from flowdesign.tokens.design import Design, Resize
+from flowdesign.tokens.choices import Choices, Resize
 from flowdesign.zoo.workflows import plain, with_lora
 
 ASSETS = ROOT / "assets"
@@ -29,8 +29,8 @@ def _prompts(domain: Domain, each: int, variant: bool) -> list[str]:
     ]
 
 
-def _draw(renderer: Renderer, design: Design, prompts: Sequence[str]) -> list[Image.Image]:
-    doubled = build(replace(design, final=Resize("mini_2x")))
+def _draw(renderer: Renderer, choices: Choices, prompts: Sequence[str]) -> list[Image.Image]:
+    doubled = build(replace(choices, final=Resize("mini_2x")))
     return renderer.render_many(doubled, prompts, range(_SEED, _SEED + len(prompts)))
 
 

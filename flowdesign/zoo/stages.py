@@ -41,7 +41,7 @@ class Sizes:
     text: Schedule = Schedule(1500, 1.5e-3, decay=0.6)
     pictures: int = 3000  # from which the codec's components are computed
     decoder: Schedule = Schedule(1200, 1.5e-3, decay=0.6)
-    base: Schedule = Schedule(3000, 1.5e-3, decay=0.4, ema=0.999)
+    base: Schedule = Schedule(3600, 1.5e-3, decay=0.4, ema=0.999)
     scenes: int = 20_000  # of one specialist's training set
     lora: Schedule = Schedule(700, 2e-3, decay=0.6, ema=0.99)
     lora_scenes: int = 4_000

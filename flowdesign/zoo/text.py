@@ -120,7 +120,7 @@ def _answers(spec: Spec, tags: set[str]) -> list[int]:
     said += [number(spec.style, STYLES), number(spec.backdrop, BACKDROPS)]
     said += [int(tag in tags) for tag in _TAGS]
     near, far = reversed(items) if spec.relation in ("right of", "below") else items
-    axis = 0 if spec.relation is None else 1 + (spec.relation in ("above", "below"))
+    axis = 0 if len(spec.items) < 2 else 1 + (spec.relation in ("above", "below"))
     return [*said, *about(near), *about(far), axis]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from flowdesign.scenes import DOMAINS, Domain
-from flowdesign.tokens.design import Design, Pass, Resize
+from flowdesign.tokens.choices import Choices, Pass, Resize
 
 _HIRES = Pass(
     "latent", sampler="dpmpp_2m", scheduler="karras", steps=6, cfg=4.0, denoise=0.5,
@@ -13,25 +13,25 @@ _HIRES = Pass(
 )  # fmt: skip
 
 
-def plain(checkpoint: str) -> Design:
+def plain(checkpoint: str) -> Choices:
     """The default workflow of a checkpoint: 12 steps of dpmpp_2m/karras at cfg 4, nothing else."""
     first = Pass("first", sampler="dpmpp_2m", scheduler="karras", steps=12, cfg=4.0)
-    return Design(
+    return Choices(
         checkpoint, loras=(), clip_skip=None, vae=None, freeu=None, pag=None, prefix=None,
         concat=None, negative=None, size=(64, 64), passes=(first,),
     )  # fmt: skip
 
 
-def with_lora(domain: Domain) -> Design:
+def with_lora(domain: Domain) -> Choices:
     """The default workflow with the LoRA of the domain at full strength."""
     return replace(plain(domain.checkpoint), loras=((domain.lora, 1.0),))
 
 
-def _sampled(design: Design, **changes: object) -> Design:
-    return replace(design, passes=(replace(design.passes[0], **changes),))  # type: ignore[arg-type]
+def _sampled(choices: Choices, **changes: object) -> Choices:
+    return replace(choices, passes=(replace(choices.passes[0], **changes),))  # type: ignore[arg-type]
 
 
-def _of_domain(domain: Domain, other: Domain) -> dict[str, Design]:
+def _of_domain(domain: Domain, other: Domain) -> dict[str, Choices]:
     base, tuned = plain(domain.checkpoint), with_lora(domain)
     return {
         "plain": base,
@@ -51,9 +51,9 @@ def _of_domain(domain: Domain, other: Domain) -> dict[str, Design]:
     }
 
 
-def workflows() -> dict[str, Design]:
+def workflows() -> dict[str, Choices]:
     """All of them by name, "mini_flat: plain" and so on."""
-    found: dict[str, Design] = {}
+    found: dict[str, Choices] = {}
     for domain, other in zip(DOMAINS, DOMAINS[1:] + DOMAINS[:1], strict=True):
         designs = _of_domain(domain, other)
         found |= {f"{domain.checkpoint}: {name}": design for name, design in designs.items()}
