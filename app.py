@@ -10,11 +10,11 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is i
 # Before torch is: threads that spin while they wait make it ten times slower beside a training run.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from flowdesign.ui import build_app, launch, open_in_background
+from flowdesign.ui import run
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="FlowDesign in the browser.")
     parser.add_argument("--host", default=os.environ.get("HOST"), help="default 127.0.0.1")
     parser.add_argument("--port", type=int, default=os.environ.get("PORT", 7860))
     flags = parser.parse_args()
-    launch(build_app(open_in_background()), server_name=flags.host, server_port=flags.port)
+    run(flags.host, flags.port)

@@ -10,37 +10,57 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from flowdesign import runs
-from flowdesign.catalog import ROOT, UnknownAsset, installed
-from flowdesign.config import ConfigError, SFTConfig, Step, ZooConfig, add_flags, from_flags
+from flowdesign.catalog import ROOT, CatalogError, installed
+from flowdesign.config import (
+    ConfigError,
+    RunConfig,
+    SFTConfig,
+    Step,
+    ZooConfig,
+    add_flags,
+    from_flags,
+)
 from flowdesign.designs import restore
-from flowdesign.studio import check_prompt, render_file
+from flowdesign.studio import BadRequest, Request, render_file
 from flowdesign.tokens import VocabularyMismatch, decode, sentence_text
 from flowdesign.workflow import Problem, bind, validate
 
 CHECKPOINTS = ROOT / "checkpoints"
+MAX_DESIGNS = 1000  # without images a design takes no memory
 
 
 class UsageError(Exception):
     """A command that cannot be carried out; the message goes to the person who typed it."""
 
 
+MEASURED = {"grammar": "under the grammar", "free": "without it"}  # figures and their names
+
+# What a person can put right; any other error is a fault of the program and keeps its traceback.
+# Errors that live beside torch are turned into UsageError where they may occur.
+TOLD = (
+    UsageError, ConfigError, BadRequest, runs.RunError, CatalogError, VocabularyMismatch, OSError
+)  # fmt: skip
+
+
 def design(flags: argparse.Namespace) -> int:
     """Print workflows that the policy designs for a prompt."""
+    asked = Request(flags.prompt, flags.n, flags.seed, flags.temperature).checked(MAX_DESIGNS)
     _quiet()
-    from flowdesign.policy import Policy
+    from flowdesign.policy import Policy, PolicyError
 
-    prompt = check_prompt(flags.prompt)
-    policy = Policy.load(flags.policy)
+    with _telling(PolicyError):
+        policy = Policy.load(flags.policy)
     samples = policy.sample(
-        prompt, flags.n, flags.seed, flags.temperature, constrained=not flags.free
+        asked.prompt, asked.count, asked.seed, asked.temperature, constrained=not flags.free
     )
-    found = [_designed(sample.tokens, prompt, flags.seed) for sample in samples]
+    found = [_designed(sample.tokens, asked.prompt, asked.seed) for sample in samples]
     _show(found, flags.json, "\n".join(_tell_design(one) for one in found))
     return 0
 
@@ -67,21 +87,53 @@ def check(flags: argparse.Namespace) -> int:
 def zoo(flags: argparse.Namespace) -> int:
     """Train the miniature models, measure them, or print their stored figures."""
     from flowdesign.zoo.command import command
+    from flowdesign.zoo.schedule import StageFailed
 
-    return command(from_flags(ZooConfig, flags), flags)
+    config = from_flags(ZooConfig, flags)
+    if flags.report or flags.measure:
+        return command(config, flags)
+    with _telling(StageFailed), _stop_on_signals(CHECKPOINTS / config.run):
+        return command(config, flags)
 
 
 def sft(flags: argparse.Namespace) -> int:
-    """Train the first policy as a run."""
-    _quiet()
+    """Train the first policy as a run, measure it, or print its stored figures."""
     config = from_flags(SFTConfig, flags)
     folder = CHECKPOINTS / config.run
+    if flags.report:
+        return _report_policy(folder, flags.json)
+    _quiet()
+    if flags.measure:
+        return _measure_policy(folder, config, flags.json)
     runs.prepare(folder, config)
-    _stop_on_signals(folder)
-    from flowdesign.sft import train
+    with _stop_on_signals(folder):
+        from flowdesign.sft import train
 
-    status = runs.execute(folder, lambda place: train(config, place), _print_step)
+        status = runs.execute(folder, lambda place: train(config, place), _print_step)
     print(f"{config.run}: {status.state} after step {status.step} of {status.total}")
+    return 0
+
+
+def _measure_policy(folder: Path, config: SFTConfig, as_json: bool) -> int:
+    from flowdesign.policy import PolicyError
+    from flowdesign.sft import measure
+
+    with _telling(PolicyError):
+        runs.write_figures(folder, measure(folder, config.threads))
+    return _report_policy(folder, as_json)
+
+
+def _report_policy(folder: Path, as_json: bool) -> int:
+    """Print the stored figures; 1 when there are none."""
+    figures = runs.read_figures(folder)
+    if figures is None:
+        command = f"python -m flowdesign sft --run {folder.name} --measure"
+        words = f"No figures are stored in {folder}. Measure them: {command}"
+        _show({"error": words}, as_json, words)
+        return 1
+    lines = [_tell_validity(words, figures[key]) for key, words in MEASURED.items()]
+    lines.append(f"after step {figures['step']}, measured {figures['measured']}")
+    _show(figures, as_json, "\n".join(lines))
     return 0
 
 
@@ -91,9 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = flags.command
     try:
         return command(flags)
-    except (
-        UsageError, ConfigError, runs.RunError, UnknownAsset, VocabularyMismatch, ValueError, OSError
-    ) as error:  # fmt: skip
+    except TOLD as error:
         print(f"flowdesign: {error}", file=sys.stderr)
         return 2
 
@@ -108,8 +158,8 @@ def parser() -> argparse.ArgumentParser:
     _add_design(_command(commands, "design", design))
     _add_render(_command(commands, "render", render))
     _add_validate(_command(commands, "validate", check))
-    _add_zoo(_command(commands, "zoo", zoo))
-    add_flags(_command(commands, "sft", sft), SFTConfig)
+    _add_training(_command(commands, "zoo", zoo), ZooConfig)
+    _add_training(_command(commands, "sft", sft), SFTConfig)
     return top
 
 
@@ -124,7 +174,7 @@ def _command(
 
 def _add_design(command: argparse.ArgumentParser) -> None:
     command.add_argument("prompt", help="what the picture shows")
-    command.add_argument("-n", type=_count, default=4, help="number of designs (default: 4)")
+    command.add_argument("-n", type=int, default=4, help="number of designs (default: 4)")
     command.add_argument("--seed", type=int, default=0, help="all chance follows from it")
     command.add_argument("--temperature", type=float, default=1.0, help="0 is the likeliest design")
     command.add_argument(
@@ -147,23 +197,16 @@ def _add_validate(command: argparse.ArgumentParser) -> None:
     _add_json(command)
 
 
-def _add_zoo(command: argparse.ArgumentParser) -> None:
+def _add_training(command: argparse.ArgumentParser, model: type[RunConfig]) -> None:
     what = command.add_mutually_exclusive_group()
     what.add_argument("--report", action="store_true", help="print the stored figures")
     what.add_argument("--measure", action="store_true", help="measure the figures again")
-    add_flags(command, ZooConfig)
+    add_flags(command, model)
     _add_json(command)
 
 
 def _add_json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="print JSON only")
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 1000:
-        raise argparse.ArgumentTypeError(f"from 1 to 1000, not {number}")
-    return number
 
 
 def _designed(tokens: tuple[int, ...], prompt: str, seed: int) -> dict[str, Any]:
@@ -186,6 +229,12 @@ def _tell_design(one: dict[str, Any]) -> str:
     return f"{one['sentence']}{faults}"
 
 
+def _tell_validity(words: str, row: dict[str, int]) -> str:
+    samples, valid, distinct = row["samples"], row["valid"], row["distinct"]
+    share = f"{valid / samples:.1%} valid, {distinct / samples:.1%} distinct"
+    return f"{words}: {samples} sentences, {share}"
+
+
 def _tell_problem(problem: Problem) -> str:
     place = " ".join(str(part) for part in (problem.node, problem.input) if part)
     return f"{problem.code} {place + ': ' if place else ''}{problem.message}"
@@ -200,15 +249,36 @@ def _show(result: object, as_json: bool, text: str) -> None:
     print(json.dumps(result, indent=2, ensure_ascii=False) if as_json else text)
 
 
-def _stop_on_signals(folder: Path) -> None:
-    """Let Ctrl-C and a kill end the run after its step; a second one ends it at once."""
+@contextmanager
+def _telling(*kinds: type[Exception]) -> Iterator[None]:
+    """Turn these errors, whose modules are too heavy for the top of this one, into UsageError."""
+    try:
+        yield
+    except kinds as error:
+        raise UsageError(str(error)) from error
+
+
+@contextmanager
+def _stop_on_signals(folder: Path) -> Iterator[None]:
+    """Let Ctrl-C and a kill end the run after its step; a second one ends the process at once.
+
+    So does the first one while the run is not yet under way.
+    """
 
     def ask(number: int, frame: object) -> None:
         signal.signal(number, signal.SIG_DFL)
-        runs.request_stop(folder)
+        if runs.is_alive(folder):
+            runs.request_stop(folder)
+        else:
+            signal.raise_signal(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, ask)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, ask) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _quiet() -> None:

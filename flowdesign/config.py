@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic.fields import FieldInfo
@@ -34,9 +34,14 @@ class Step:
 
 
 class RunConfig(BaseModel):
-    """What every run has: the name of its folder under checkpoints/ and a seed."""
+    """What every run has: the name of its folder under checkpoints/ and a seed.
+
+    `incidental` names the fields that do not change what the run makes, only how it gets there; a
+    run may go on with other values of them.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    incidental: ClassVar[frozenset[str]] = frozenset({"run", "threads"})
 
     run: RunName = Field(description="name of the folder under checkpoints/")
     seed: int = Field(0, ge=0, description="all chance in the run follows from it")
@@ -49,6 +54,8 @@ class SFTConfig(RunConfig):
     A step is `prompts` prompts with `sentences` workflows each; the prompt's part of the forward
     pass is shared by its workflows.
     """
+
+    incidental: ClassVar[frozenset[str]] = RunConfig.incidental | {"save_every"}
 
     run: RunName = Field("policy_sft", description="name of the folder under checkpoints/")
     base: str = Field("smollm2-135m-instruct", description="language model: known name or folder")
@@ -67,6 +74,8 @@ class SFTConfig(RunConfig):
 
 class ZooConfig(RunConfig):
     """Train the miniature models from nothing."""
+
+    incidental: ClassVar[frozenset[str]] = RunConfig.incidental | {"workers", "stages"}
 
     run: RunName = Field("zoo", description="name of the folder under checkpoints/")
     workers: int = Field(2, ge=1, description="stages trained at once, one thread each")

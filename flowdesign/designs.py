@@ -6,11 +6,14 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowdesign import comfy
+from flowdesign import __version__, comfy
 from flowdesign.catalog import Installed
 from flowdesign.tokens import sentence_text
 from flowdesign.workflow import PROMPT, Problem, Workflow, bind, describe
@@ -61,16 +64,27 @@ def takes_prompt(workflow: Workflow) -> bool:
 
 
 def write_files(
-    folder: Path, stem: str, design: Design, image: Image, fidelity: str
+    folder: Path, stem: str, design: Design, image: Image, fidelity: str, reasons: Sequence[str]
 ) -> tuple[Path, Path, Path]:
-    """Write the PNG (with prompt and workflow inside), the API JSON and the UI JSON."""
+    """Write the PNG (with prompt and workflow inside), the API JSON and the UI JSON.
+
+    The PNG's record says how near the image is to ComfyUI's, why, and what rendered it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     png, api, ui = (folder / f"{stem}{end}" for end in (".png", ".api.json", ".ui.json"))
-    info = comfy.png_info(design.workflow, design.prompt, design.seed, {"fidelity": fidelity})
+    record = {"fidelity": fidelity, "reasons": list(reasons), "renderer": renderer_version()}
+    info = comfy.png_info(design.workflow, design.prompt, design.seed, record)
     image.save(png, pnginfo=info)
     api.write_text(json.dumps(comfy.to_api(design.bound), indent=2), encoding="utf-8")
     ui.write_text(json.dumps(comfy.to_ui(design.bound), indent=2), encoding="utf-8")
     return png, api, ui
+
+
+@cache
+def renderer_version() -> str:
+    """What renders here: this package and the libraries that decide the numbers."""
+    libraries = (f"{name} {version(name)}" for name in ("torch", "diffusers", "transformers"))
+    return ", ".join((f"flowdesign {__version__}", *libraries))
 
 
 def restore(path: Path, models: Installed | None = None) -> Restored:
@@ -87,11 +101,19 @@ def tell(problems: Sequence[Problem]) -> str:
     return " ".join(problem.message for problem in problems)
 
 
+def say_fault(fault: BaseException) -> str:
+    """A fault in words; some have none of their own."""
+    return str(fault) or type(fault).__name__
+
+
 def sweep(folder: Path, keep_seconds: float) -> None:
-    """Delete the result folders in `folder` that are older than `keep_seconds`."""
-    if not folder.is_dir():
-        return
+    """Delete the result folders in `folder` that are older than `keep_seconds`.
+
+    Another thread or process may be sweeping too: what is gone already is no fault.
+    """
     oldest = time.time() - keep_seconds
-    for child in folder.iterdir():
-        if child.is_dir() and child.stat().st_mtime < oldest:
-            shutil.rmtree(child, ignore_errors=True)
+    children = list(folder.iterdir()) if folder.is_dir() else []
+    for child in children:
+        with suppress(FileNotFoundError):
+            if child.is_dir() and child.stat().st_mtime < oldest:
+                shutil.rmtree(child, ignore_errors=True)

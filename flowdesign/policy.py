@@ -10,6 +10,7 @@ The prompt's keys and values are computed once for all sentences that follow it,
 training alike.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
@@ -25,6 +26,7 @@ from peft import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -32,7 +34,15 @@ from flowdesign import lm
 from flowdesign.catalog import ROOT, Installed, installed
 from flowdesign.rows import ProjectRows, rows_from_words
 from flowdesign.sampling import Draw, Language, Unconstrained, say
-from flowdesign.tokens import END, MAX_TOKENS, VOCABULARY, Automaton, Vocabulary, decode
+from flowdesign.tokens import (
+    END,
+    MAX_TOKENS,
+    VOCABULARY,
+    Automaton,
+    Vocabulary,
+    VocabularyMismatch,
+    decode,
+)
 
 SHIPPED = ROOT / "checkpoints" / "policy_sft"
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -118,8 +128,14 @@ class Policy:
         folder = Path(folder)
         anatomy, vocabulary = _read_head(folder)
         policy = cls.create(anatomy, dtype, device, vocabulary, models)
-        set_peft_model_state_dict(policy.trunk, load_file(folder / ADAPTER))
-        policy.rows.load_state_dict(load_file(folder / ROWS))
+        for name, fill in (
+            (ADAPTER, lambda weights: set_peft_model_state_dict(policy.trunk, weights)),
+            (ROWS, policy.rows.load_state_dict),
+        ):
+            try:
+                fill(load_file(folder / name))
+            except (SafetensorError, RuntimeError) as error:  # cut short; other shapes
+                raise PolicyError(f"{folder / name} cannot be used: {error}") from error
         return policy
 
     def save(self, folder: Path) -> None:
@@ -295,8 +311,44 @@ def _read_head(folder: Path) -> tuple[Anatomy, Vocabulary]:
             f"No policy in {folder}: {', '.join(missing)} missing. "
             f"Train one with: python -m flowdesign sft --run {folder.name}"
         )
-    head = json.loads((folder / "policy.json").read_text(encoding="utf-8"))
-    return Anatomy(**head), Vocabulary.from_json((folder / "vocab.json").read_text("utf-8"))
+    vocabulary = Vocabulary.from_json((folder / "vocab.json").read_text("utf-8", errors="replace"))
+    return _read_anatomy(folder / "policy.json"), _known(vocabulary, folder)
+
+
+def _read_anatomy(path: Path) -> Anatomy:
+    """Read policy.json. Raises PolicyError when it is damaged."""
+    try:
+        anatomy = Anatomy(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise PolicyError(f"{path} is damaged: {error}") from error
+    if not (isinstance(anatomy.base, str) and type(anatomy.rank) is int and anatomy.rank > 0):
+        raise PolicyError(f"{path} is damaged: it needs a base (text) and a rank from 1, {anatomy}")
+    return anatomy
+
+
+def _known(vocabulary: Vocabulary, folder: Path) -> Vocabulary:
+    """The vocabulary, if its ids mean here what they meant in training.
+
+    Ids are places in the list, and words are only ever appended; so an older vocabulary is a first
+    part of this version's. Raises VocabularyMismatch.
+    """
+    pairs = list(zip(vocabulary.tokens, VOCABULARY.tokens, strict=False))
+    at = next((place for place, (saved, ours) in enumerate(pairs) if saved != ours), None)
+    if at is not None:
+        saved, ours = pairs[at]
+        raise VocabularyMismatch(
+            f"The policy in {folder} has another vocabulary: its token {at} is {saved}, here it is "
+            f"{ours}. Train one for this version: python -m flowdesign sft --run NAME"
+        )
+    return vocabulary
+
+
+def fingerprint(folder: Path) -> str:
+    """The sha256 of a saved policy's weights; measured figures name the weights they belong to."""
+    digest = hashlib.sha256()
+    for name in (ADAPTER, ROWS):
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()
 
 
 def _halves(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@
     log.txt         what happened, with tracebacks
     alive.lock      locked for the life of the process, so that a crash shows
     STOP            asks the run to stop after the step it is in
+    figures.json    how good the result is, measured when it was finished
 
 The work itself is a generator of `Step`. Its contract makes resuming exact, even after SIGKILL:
 
@@ -26,7 +27,7 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -68,14 +69,17 @@ class Status:
 
 
 def prepare(folder: Path, config: ConfigT) -> None:
-    """Make the run's folder, or check that it holds the same config. Raises RunConflict."""
+    """Make the run's folder, or check that it holds the same config. Raises RunConflict.
+
+    Incidental options may differ; config.json keeps those that the run was made with.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.json"
     if not path.exists():
         save(config, path)
         return
     stored = load(type(config), path)
-    names = [name for name in type(config).model_fields if name != "run"]
+    names = [name for name in type(config).model_fields if name not in config.incidental]
     changed = [name for name in names if getattr(stored, name) != getattr(config, name)]
     if changed:
         raise RunConflict(_conflict(folder, stored, config, changed))
@@ -145,6 +149,37 @@ def list_runs(root: Path) -> dict[str, Status]:
     return dict(sorted(known.items(), key=lambda item: -item[1].updated))
 
 
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file so that a reader, or a crash, sees the old one or the new, never a part.
+
+    `write` is given the draft beside it ("<name>.new") and fills it.
+    """
+    draft = path.with_name(path.name + ".new")
+    write(draft)
+    with draft.open("rb+") as file:
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """`replace_file` with a text."""
+    replace_file(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+
+
+def write_figures(folder: Path, figures: Mapping[str, Any]) -> None:
+    """Store what was measured of the run's result."""
+    replace_text(folder / "figures.json", json.dumps(figures, indent=2) + "\n")
+
+
+def read_figures(folder: Path) -> dict[str, Any] | None:
+    """Read what `write_figures` stored, None when nothing was."""
+    path = folder / "figures.json"
+    if not path.exists():
+        return None
+    figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return figures
+
+
 def _drive(
     folder: Path, steps: Steps, recorder: "_Recorder", on_step: Callable[[Step], None] | None
 ) -> State:
@@ -195,22 +230,13 @@ class _Recorder:
         status = Status(
             state, self.step, self.total, message, os.getpid(), self.started, time.time()
         )
-        _replace(self.folder / "status.json", json.dumps(asdict(status), indent=2) + "\n")
+        replace_text(self.folder / "status.json", json.dumps(asdict(status), indent=2) + "\n")
         return status
 
     def _forget_from(self, index: int) -> None:
         kept = [row for row in read_metrics(self.folder) if row["step"] < index]
-        _replace(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a crash, sees the old text or the new, never a part."""
-    draft = path.with_name(path.name + ".new")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+        text = "".join(json.dumps(row) + "\n" for row in kept)
+        replace_text(self.folder / "metrics.jsonl", text)
 
 
 @contextmanager

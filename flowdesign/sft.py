@@ -1,5 +1,7 @@
 """Supervised fine-tuning: the policy learns the vocabulary of workflows (paper, phase 1).
 
+`train` does it, `measure` says how well the result speaks.
+
 Every step draws prompts and, for each, random valid workflows: walks through the grammar with all
 assets that the catalog knows, installed or not. There is nothing to prefer yet, so the policy
 learns what can be said after what, and keeps all of it likely; which workflow suits which prompt is
@@ -12,23 +14,29 @@ checkpoint is weights, optimiser state and a number, and a resumed run repeats n
 
 import json
 import math
+import platform
 import random
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from flowdesign import __version__
 from flowdesign.catalog import known_assets
 from flowdesign.config import SFTConfig, Step
-from flowdesign.policy import Anatomy, Policy, grammar_mask
-from flowdesign.runs import Steps
+from flowdesign.policy import Anatomy, Policy, fingerprint, grammar_mask
+from flowdesign.runs import Steps, read_status, replace_file
 from flowdesign.scenes import random_prompt
 from flowdesign.tokens import Automaton, random_sentence
 
 CHECKPOINT = "resume.safetensors"
+UNDER_GRAMMAR, FREE = 2000, 500  # how many sentences are measured
+FOR_ONE_PROMPT = 25  # sentences
 SCENE_SHARE = 0.7  # of the prompts; the rest is of the world outside the miniature
 SUBJECTS = (
     "an old fisherman", "a red fox", "a steaming bowl of ramen", "a lighthouse", "two dancers",
@@ -90,9 +98,49 @@ def rate(config: SFTConfig, index: int) -> float:
     return warm * 0.5 * (1 + math.cos(math.pi * index / config.steps))
 
 
-def _prompt(rng: random.Random) -> str:
+def measure(folder: Path, threads: int = 1) -> dict[str, Any]:
+    """Figures of the policy in `folder`: how many of its sentences are workflows, and differ.
+
+    `grammar` is sampled under the automaton, `free` without it. The figures belong to the weights
+    whose `fingerprint` they carry.
+    """
+    torch.set_num_threads(threads)
+    policy = Policy.load(folder, models=known_assets())
+    status = read_status(folder)
+    return {
+        "grammar": validity(policy, UNDER_GRAMMAR, constrained=True),
+        "free": validity(policy, FREE, constrained=False),
+        "weights": fingerprint(folder),
+        "step": status.step if status else 0,
+        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        "with": {
+            "flowdesign": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+        },
+    }
+
+
+def validity(policy: Policy, samples: int, constrained: bool, seed: int = 0) -> dict[str, int]:
+    """Draw sentences for held-out prompts at temperature 1: {"samples", "valid", "distinct"}.
+
+    Every prompt has a seed of its own: a policy that prefers nothing yet says the same for the same
+    seed, whatever the prompt.
+    """
+    rng = random.Random(f"sft/measure/{seed}")
+    drawn = []
+    for first in range(0, samples, FOR_ONE_PROMPT):
+        count = min(FOR_ONE_PROMPT, samples - first)
+        prompt, chance = _prompt(rng, "test"), rng.getrandbits(32)
+        drawn += policy.sample(prompt, count, chance, constrained=constrained)
+    valid = sum(sample.valid for sample in drawn)
+    return {"samples": samples, "valid": valid, "distinct": len({one.tokens for one in drawn})}
+
+
+def _prompt(rng: random.Random, split: str = "train") -> str:
     if rng.random() < SCENE_SHARE:
-        return random_prompt(rng)
+        return random_prompt(rng, split=split)
     return rng.choice(SUBJECTS) + rng.choice(SETTINGS) + rng.choice(LOOKS)
 
 
@@ -160,9 +208,8 @@ def _save(folder: Path, policy: Policy, optimiser: torch.optim.AdamW, done: int)
         tensors[f"weight/{name}"] = weight.detach()
         tensors[f"mean/{name}"] = state["exp_avg"]
         tensors[f"square/{name}"] = state["exp_avg_sq"]
-    draft = folder / (CHECKPOINT + ".new")
-    save_file(tensors, draft, metadata={"done": json.dumps(done)})
-    draft.replace(folder / CHECKPOINT)
+    head = {"done": json.dumps(done)}
+    replace_file(folder / CHECKPOINT, lambda draft: save_file(tensors, draft, metadata=head))
 
 
 def _restore(folder: Path, policy: Policy, optimiser: torch.optim.AdamW) -> int:

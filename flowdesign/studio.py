@@ -21,7 +21,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flowdesign.catalog import Installed, installed
-from flowdesign.designs import Design, make_design, restore, sweep, tell, write_files
+from flowdesign.designs import (
+    Design,
+    make_design,
+    restore,
+    say_fault,
+    sweep,
+    tell,
+    write_files,
+)
 from flowdesign.tokens import decode
 from flowdesign.workflow import Workflow, validate
 
@@ -56,13 +64,15 @@ class Request:
     seed: int = 0
     temperature: float = 1.0
 
-    def checked(self) -> Request:
-        """The same request with a trimmed prompt. Any value at all may come from a program."""
+    def checked(self, most: int = MAX_DESIGNS) -> Request:
+        """The same request with a trimmed prompt. Any value at all may come from a program.
+
+        `most` is how many designs may be asked for.
+        """
         prompt = check_prompt(self.prompt)
-        if not (_is_number(self.count, int) and 1 <= self.count <= MAX_DESIGNS):
-            raise BadRequest(f"Ask for 1 to {MAX_DESIGNS} designs, not {self.count}.")
-        if not (_is_number(self.seed, int) and 0 <= self.seed <= MAX_SEED):
-            raise BadRequest(f"The seed is a whole number from 0 to {MAX_SEED}, not {self.seed}.")
+        if not (_is_number(self.count, int) and 1 <= self.count <= most):
+            raise BadRequest(f"Ask for 1 to {most} designs, not {self.count}.")
+        check_seed(self.seed)
         known = _is_number(self.temperature, int, float)
         if not (known and 0 <= self.temperature <= MAX_TEMPERATURE):  # also refuses nan
             raise BadRequest(
@@ -228,17 +238,22 @@ class Studio:
             raise
         except Exception as fault:  # one broken render must not take the other designs along
             log.exception("Rendering design %d failed", index)
-            return Failed(index, f"The render failed: {fault or type(fault).__name__}", design)
+            return Failed(index, f"The render failed: {say_fault(fault)}", design)
         if picture.fidelity.label == "refused" or not picture.images:
             reason = "; ".join(picture.fidelity.reasons) or "the workflow saves no image"
             return Failed(index, reason, design, refused=True)
-        return self._write(index, design, picture)
+        try:
+            return self._write(index, design, picture)
+        except OSError as fault:
+            log.exception("Writing design %d failed", index)
+            reason = f"The files could not be written: {fault.strerror or say_fault(fault)}"
+            return Failed(index, reason, design)
 
     def _write(self, index: int, design: Design, picture: Picture) -> Rendered:
         folder = self.output / secrets.token_hex(8)
         stem = f"flowdesign-{design.seed}-{index + 1}"
         label, reasons = picture.fidelity.label, tuple(picture.fidelity.reasons)
-        image, api, ui = write_files(folder, stem, design, picture.images[0], label)
+        image, api, ui = write_files(folder, stem, design, picture.images[0], label, reasons)
         count = len(picture.images)
         return Rendered(index, design, image, api, ui, picture.seconds, label, reasons, count)
 
@@ -274,6 +289,13 @@ def check_prompt(prompt: str) -> str:
     return prompt
 
 
+def check_seed(seed: int) -> int:
+    """The seed itself. Raises BadRequest when it is not one that ComfyUI takes."""
+    if not (_is_number(seed, int) and 0 <= seed <= MAX_SEED):
+        raise BadRequest(f"The seed is a whole number from 0 to {MAX_SEED}, not {str(seed)[:40]}.")
+    return seed
+
+
 def _is_number(value: object, *kinds: type) -> bool:
     return isinstance(value, kinds) and not isinstance(value, bool)
 
@@ -302,18 +324,23 @@ def render_file(file: Path, prompt: str, seed: int, folder: Path) -> dict[str, A
     Raises BadRequest when the file holds no workflow that runs here, or when it is refused.
     """
     from flowdesign.render import Renderer as RealRenderer
+    from flowdesign.render import RenderError
 
     models = installed()
     found = restore(file, models)
     if found.workflow is None or found.problems:
         raise BadRequest(f"{file.name} cannot be rendered: {tell(found.problems)}")
-    design = make_design(found.workflow, check_prompt(prompt), seed)
+    design = make_design(found.workflow, check_prompt(prompt), check_seed(seed))
     renderer: Renderer = RealRenderer(models)
-    picture = next(renderer.render([Job(design.bound)]))
+    try:
+        picture = next(renderer.render([Job(design.bound)]))
+    except RenderError as fault:
+        raise BadRequest(f"{file.name} cannot be rendered: {fault}") from fault
     label, reasons = picture.fidelity.label, list(picture.fidelity.reasons)
     if label == "refused" or not picture.images:
         raise BadRequest(f"{file.name} was refused: {'; '.join(reasons)}")
-    png, api, ui = write_files(folder, f"flowdesign-{seed}", design, picture.images[0], label)
+    stem = f"flowdesign-{seed}"
+    png, api, ui = write_files(folder, stem, design, picture.images[0], label, reasons)
     made = {"image": str(png), "api": str(api), "ui": str(ui), "description": design.description}
     return made | {"fidelity": label, "reasons": reasons, "seconds": round(picture.seconds, 3)}
 

@@ -6,6 +6,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: tests share two
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -14,6 +15,8 @@ from typing import Any
 
 import pytest
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
 
 def free_port() -> int:
     """A port that nobody listens on."""
@@ -21,6 +24,12 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def find_browser() -> str | None:
+    """The path of a Chromium, None where there is none."""
+    names = (os.environ.get("CHROMIUM", ""), *BROWSERS)
+    return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +65,11 @@ def served_folder() -> Path:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """The system's Chromium, or the one that CHROMIUM names."""
+    """The system's Chromium, or the one that CHROMIUM names; skips where there is none."""
     sync_api = pytest.importorskip("playwright.sync_api")
-    path = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+    path = find_browser()
+    if path is None:
+        pytest.skip(f"no browser: neither {', '.join(BROWSERS)} nor $CHROMIUM; see .ci/chromium")
     flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=flags)

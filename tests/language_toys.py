@@ -9,7 +9,13 @@ from flowdesign.tokens import VOCABULARY, Automaton, decode, random_sentence
 from flowdesign.workflow import Workflow
 
 KNOWN = known_assets()
+SEED = 2**63 + 11  # beyond what a signed number holds
 AUTOMATON = Automaton(VOCABULARY, KNOWN)
+PLAIN = (  # the sentence of `txt2img`
+    "<ckpt:mini_flat> <lora:none> <clip_skip:none> <vae:none> <freeu:none> <pag:none> "
+    "<prefix:none> <concat:none> <negative:none> <size:64x64> <sampler:euler> "
+    "<scheduler:normal> <steps:8> <cfg:4> <end>"
+)
 
 
 def node(class_type: str, **inputs: Any) -> dict[str, Any]:
@@ -36,6 +42,11 @@ def txt2img(**changes: Any) -> Workflow:
         key, _, field = name.partition("__")
         workflow[key]["inputs"][field] = value
     return workflow
+
+
+def plain(api: dict[str, Any]) -> Workflow:
+    """An API graph without titles."""
+    return {k: {"class_type": n["class_type"], "inputs": n["inputs"]} for k, n in api.items()}
 
 
 def random_sentences(count: int, seed: int = 0) -> list[tuple[int, ...]]:

@@ -1,10 +1,11 @@
 """The page in a real browser: the main job end to end, by mouse, by keyboard, small and dark.
 
-The end-to-end test uses the shipped policy and the shipped models when they are there; the others use
-toy parts, so that they take seconds.
+The end-to-end test runs with toy parts and, once they are trained, with the shipped policy and models,
+as its name says; the others use toy parts, so that they take seconds.
 """
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -13,10 +14,11 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from shipped import needs_models, needs_policy
 from studio_toys import ToyPolicy, ToyRenderer, toy_studio
 from test_studio import BAD_FILES, txt2img
 
-from flowdesign.catalog import ROOT, installed, known_assets
+from flowdesign.catalog import known_assets
 from flowdesign.studio import Studio, open_studio
 
 pytestmark = pytest.mark.browser
@@ -24,9 +26,8 @@ pytestmark = pytest.mark.browser
 PROMPT, SEED = "#fd-prompt textarea", "#fd-seed input"
 DESIGN, CANCEL, STATUS = "#fd-design", "#fd-cancel", "#fd-status"
 IMAGES = ".fd-card img"
-SHIPPED = (ROOT / "checkpoints" / "policy_sft" / "policy.json").exists() and bool(
-    installed().names("checkpoints")
-)
+FIRST = 10.0  # seconds from the click to the first design, on two cores
+BUSY = 2.0  # a load average above it: other work shares the cores
 
 
 class Toys:
@@ -94,9 +95,9 @@ def set_count(page: Any, count: int) -> None:
     page.keyboard.press("Tab")
 
 
-def wait_status(page: Any, words: str) -> None:
+def wait_status(page: Any, words: str, seconds: float = 10) -> None:
     script = f"document.querySelector('{STATUS}').innerText.includes({json.dumps(words)})"
-    page.wait_for_function(script, timeout=10_000)
+    page.wait_for_function(script, timeout=seconds * 1000)
 
 
 def overflow(page: Any) -> int:
@@ -108,29 +109,43 @@ def overflow(page: Any) -> int:
 # --- the main job
 
 
-@pytest.fixture(scope="module")
-def real(serve: Callable[..., str], served_folder: Path, served: Toys) -> str:
-    """The app as shipped; with toy parts while the shipped ones are not there."""
-    if not SHIPPED:
-        return served.address
+@pytest.fixture(
+    scope="module",
+    params=["toys", pytest.param("shipped", marks=[pytest.mark.slow, needs_policy, needs_models])],
+)
+def address(request: pytest.FixtureRequest, serve: Callable[..., str], served_folder: Path) -> str:
+    """The app with these parts, warm."""
+    if request.param == "toys":
+        toys: Toys = request.getfixturevalue("served")
+        toys.pace(0)
+        return toys.address
     opening: Future[Studio] = Future()
     opening.set_result(open_studio(served_folder))
     return serve(opening)
 
 
-def test_from_a_prompt_to_an_image_to_a_file_and_back(
-    real: str, visit: Callable[..., Any], tmp_path: Path
-) -> None:
-    page = visit(real)
+def seconds_to_first(page: Any) -> float:
+    """Ask a fresh page for two designs; the seconds from the click until the first was seen."""
     set_count(page, 2)
     page.fill(PROMPT, "a red circle left of a blue square, flat style")
     started = time.monotonic()
     page.click(DESIGN)
     designs(page, 1, seconds=60)
     first = time.monotonic() - started
-    designs(page, 2, seconds=120)
-    print(f"first design visible after {first:.1f} s")
-    assert first < 30  # 10 s on an idle machine; tests may share its cores
+    wait_status(page, "2 designs", seconds=120)
+    designs(page, 2)
+    return first
+
+
+def test_from_a_prompt_to_an_image_to_a_file_and_back(
+    address: str, visit: Callable[..., Any], tmp_path: Path
+) -> None:
+    page = visit(address)
+    first = seconds_to_first(page)
+    if first >= FIRST and os.getloadavg()[0] > BUSY:
+        page = visit(address)
+        first = seconds_to_first(page)
+    assert first < FIRST
     wait_status(page, "2 designs")
     seed = page.input_value(SEED)
     saved = []

@@ -1,20 +1,25 @@
 """The command line: what it prints, its exit status, and that it starts in a moment."""
 
 import json
+import os
 import random
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from shipped import needs_models, needs_policy
 from toys import every_model
 
-from flowdesign import comfy
+from flowdesign import __main__ as cli
+from flowdesign import comfy, runs
 from flowdesign.__main__ import main
 from flowdesign.catalog import known_assets
+from flowdesign.config import Step
 from flowdesign.tokens import VOCABULARY, Automaton, decode, random_sentence
 from flowdesign.workflow import Workflow, bind
 
@@ -126,6 +131,154 @@ def test_an_empty_prompt_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     status, _, err = run(capsys, "design", "  ")
     assert status == 2
     assert "prompt" in err.lower()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--temperature", "nan"], "temperature"),
+        (["--temperature", "inf"], "temperature"),
+        (["--temperature", "-1"], "temperature"),
+        (["--seed", "-1"], "whole number"),
+        (["-n", "0"], "1 to 1000"),
+        (["-n", "1001"], "1 to 1000"),
+    ],
+)
+def test_requests_out_of_range_are_told(
+    options: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = run(capsys, "design", "a red star", *options)
+    assert status == 2
+    assert words in err
+
+
+def test_a_folder_without_a_policy_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = run(capsys, "design", "a red star", "--policy", tmp_path)
+    assert status == 2
+    assert "No policy in" in err
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(file: Path) -> None:
+        raise ValueError("zip() argument 2 is shorter than argument 1")
+
+    monkeypatch.setattr(cli, "restore", faulty)
+    with pytest.raises(ValueError, match="shorter"):
+        main(["validate", __file__])
+
+
+# --- render
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A workflow file for random models of a few thousand weights, which seem installed."""
+    from test_studio import txt2img
+    from tiny_models import write_tiny_models
+
+    monkeypatch.setenv("FLOWDESIGN_MODELS", str(write_tiny_models(tmp_path / "models")))
+    file = tmp_path / "w.json"
+    workflow = txt2img(n1__ckpt_name="tiny_mini", n5__steps=2, n2__text="a red star")
+    file.write_text(json.dumps(workflow), encoding="utf-8")
+    return file
+
+
+@pytest.mark.slow
+def test_render_writes_the_image_and_prints_what_it_made(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["render", tiny, "--prompt", "one circle", "--seed", "5", "--out", tmp_path / "out"]
+    status, out, _ = run(capsys, *arguments, "--json")
+    made = json.loads(out)
+    assert status == 0
+    assert made["fidelity"] in ("exact", "approximate") and made["seconds"] > 0
+    assert Path(made["image"]).parent == tmp_path / "out"
+    with Image.open(made["image"]) as image:
+        record = json.loads(image.info["flowdesign"])
+    assert (record["prompt"], record["seed"]) == ("one circle", 5)
+    assert record["reasons"] == made["reasons"] and "torch" in record["renderer"]
+    api = json.loads(Path(made["api"]).read_text("utf-8"))
+    assert api["2"]["inputs"]["text"] == "one circle" and api["5"]["inputs"]["seed"] == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("--seed", "-1"), "whole number"),
+        (("--prompt", " "), "prompt is empty"),
+    ],
+)
+def test_render_tells_what_cannot_be(
+    tiny: Path, change: tuple[str, str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = run(capsys, "render", tiny, "--prompt", "one circle", *change)
+    assert status == 2
+    assert words in err
+
+
+# --- training commands
+
+
+def test_stored_figures_are_printed_without_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("flowdesign.zoo.command.FIGURES", tmp_path / "figures.json")
+    status, out, _ = run(capsys, "zoo", "--report", "--json")
+    assert status == 1 and "zoo --measure" in json.loads(out)["error"]
+    figures = {"strict": 0.9, "spread": 0.3}
+    (tmp_path / "figures.json").write_text(json.dumps(figures))
+    status, out, _ = run(capsys, "zoo", "--report", "--json")
+    assert (status, json.loads(out)) == (0, figures)
+    script = (
+        "import sys; from flowdesign.__main__ import main; main(['zoo', '--report', '--json']);"
+    )
+    assert python("-c", script + "assert 'torch' not in sys.modules").returncode == 0
+
+
+def test_the_figures_of_a_policy_are_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "CHECKPOINTS", tmp_path)
+    (tmp_path / "mine").mkdir()
+    status, out, _ = run(capsys, "sft", "--run", "mine", "--report", "--json")
+    assert status == 1 and "sft --run mine --measure" in json.loads(out)["error"]
+    row = {"samples": 200, "valid": 199, "distinct": 150}
+    figures = {"grammar": row, "free": row, "weights": "a1", "step": 3, "measured": "today"}
+    runs.write_figures(tmp_path / "mine", figures)
+    status, out, _ = run(capsys, "sft", "--run", "mine", "--report", "--json")
+    assert (status, json.loads(out)) == (0, figures)
+    status, out, _ = run(capsys, "sft", "--run", "mine", "--report")
+    assert "200 sentences, 99.5% valid, 75.0% distinct" in out
+    monkeypatch.setattr("flowdesign.sft.measure", lambda folder, threads: figures | {"step": 9})
+    status, out, _ = run(capsys, "sft", "--run", "mine", "--measure", "--json")
+    assert status == 0 and json.loads(out)["step"] == 9
+    assert runs.read_figures(tmp_path / "mine") == json.loads(out)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_zoo_after_its_step(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(folder: Path) -> runs.Steps:
+        for index in range(3):
+            if index == 1:
+                os.kill(os.getpid(), number)
+            yield Step(index, 3)
+
+    def command(config: object, flags: object) -> int:
+        (tmp_path / "mine").mkdir()
+        assert runs.execute(tmp_path / "mine", work).state == "stopped"
+        return 0
+
+    monkeypatch.setattr(cli, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr("flowdesign.zoo.command.command", command)
+    before = signal.getsignal(number)
+    assert main(["zoo", "--run", "mine"]) == 0
+    assert signal.getsignal(number) == before
+    status = runs.read_status(tmp_path / "mine")
+    assert status is not None and status.step == 2
 
 
 @needs_policy

@@ -1,12 +1,10 @@
 """Node declarations, against the rules that a ComfyUI server has."""
 
 import json
-import os
-from pathlib import Path
-from typing import Any
 
 import pytest
 from comfyui_rules import RULES
+from corpus import corpus
 
 from flowdesign.catalog import KINDS
 from flowdesign.nodes import NODE_TYPES, NODES, SOCKETS, WIDGETS, NodeType
@@ -64,8 +62,10 @@ def test_an_unknown_input_is_a_key_error() -> None:
 
 
 def test_declarations_against_a_schema_file() -> None:
-    """FLOWDESIGN_NODE_SCHEMAS names a JSON file {"nodes": {class: {"inputs": [...]}}}."""
-    for class_type, schema in node_schemas().items():
+    """The schemas of a real ComfyUI, {"nodes": {class: {"inputs": [...]}}}, where there are some."""
+    schemas = json.loads(corpus("node_schemas.json").read_text("utf-8"))["nodes"]
+    assert set(NODES) <= set(schemas)
+    for class_type, schema in schemas.items():
         declared = NODES.get(class_type)
         if declared is None:
             continue
@@ -79,12 +79,3 @@ def test_declarations_against_a_schema_file() -> None:
             assert set(ours.options) <= set(theirs.get("options", ()))
             if "default" in theirs:
                 assert theirs["default"] == ours.default
-
-
-def node_schemas() -> dict[str, Any]:
-    """The node schemas of a real ComfyUI, where a developer has them."""
-    path = os.environ.get("FLOWDESIGN_NODE_SCHEMAS", "")
-    if not path:
-        pytest.skip("FLOWDESIGN_NODE_SCHEMAS names no schema file")
-    nodes: dict[str, Any] = json.loads(Path(path).read_text("utf-8"))["nodes"]
-    return nodes

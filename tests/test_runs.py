@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flowdesign import runs
-from flowdesign.config import SFTConfig, Step
+from flowdesign.config import SFTConfig, Step, ZooConfig, load
 
 
 def counting(total: int, every: int = 3, pause: float = 0.0) -> runs.Work:
@@ -103,30 +103,19 @@ def test_an_interrupt_stops_without_saving_an_unrecorded_step(tmp_path: Path) ->
     assert recorded(tmp_path) == expected(9)
 
 
-def test_two_processes_cannot_hold_one_run(tmp_path: Path) -> None:
-    def nested(step: Step) -> None:
-        assert runs.is_alive(tmp_path)
-        status = runs.read_status(tmp_path)
-        assert status is not None and status.state == "running"
-        with pytest.raises(runs.RunBusy, match="already at work"):
-            runs.execute(tmp_path, counting(3))
-
-    runs.execute(tmp_path, counting(1), nested)
-
-
 CHILD = """
 import sys
 from pathlib import Path
-sys.path[:0] = sys.argv[2:]
+sys.path[:0] = sys.argv[3:]
 from flowdesign import runs
 from test_runs import counting
-runs.execute(Path(sys.argv[1]), counting(40, pause=0.01))
+runs.execute(Path(sys.argv[1]), counting(40, pause=float(sys.argv[2])))
 """
 
 
-def start_child(folder: Path) -> subprocess.Popen[bytes]:
+def start_child(folder: Path, pause: float = 0.01) -> subprocess.Popen[bytes]:
     here = Path(__file__).parent
-    return subprocess.Popen([sys.executable, "-c", CHILD, folder, here.parent, here])
+    return subprocess.Popen([sys.executable, "-c", CHILD, folder, str(pause), here.parent, here])
 
 
 def wait_for_steps(folder: Path, count: int) -> None:
@@ -134,6 +123,22 @@ def wait_for_steps(folder: Path, count: int) -> None:
     while len(runs.read_metrics(folder)) < count:
         assert time.monotonic() < deadline, "the child did not get that far"
         time.sleep(0.005)
+
+
+def test_two_processes_cannot_hold_one_run(tmp_path: Path) -> None:
+    child = start_child(tmp_path, pause=1.0)
+    try:
+        wait_for_steps(tmp_path, 1)
+        assert runs.is_alive(tmp_path)
+        status = runs.read_status(tmp_path)
+        assert status is not None and (status.state, status.pid) == ("running", child.pid)
+        with pytest.raises(runs.RunBusy, match="already at work"):
+            runs.execute(tmp_path, counting(3))
+        assert child.poll() is None
+    finally:
+        child.kill()
+        child.wait()
+    assert not runs.is_alive(tmp_path)
 
 
 def test_sigkill_loses_and_repeats_no_step(tmp_path: Path) -> None:
@@ -165,6 +170,36 @@ def test_prepare_refuses_another_config(tmp_path: Path) -> None:
     runs.prepare(folder, SFTConfig(steps=3))
     with pytest.raises(runs.RunConflict, match="steps: 3 -> 4"):
         runs.prepare(folder, SFTConfig(steps=4))
+
+
+def test_prepare_lets_go_on_with_another_way_to_the_same_result(tmp_path: Path) -> None:
+    runs.prepare(tmp_path, ZooConfig(workers=2))
+    runs.prepare(tmp_path, ZooConfig(workers=1, stages="mini_flat", threads=4))
+    assert load(ZooConfig, tmp_path / "config.json") == ZooConfig(workers=2)
+    with pytest.raises(runs.RunConflict, match="seed: 0 -> 1"):
+        runs.prepare(tmp_path, ZooConfig(seed=1))
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    runs.replace_text(path, "old")
+
+    def fails(draft: Path) -> None:
+        draft.write_text("ne")
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        runs.replace_file(path, fails)
+    assert path.read_text() == "old"
+    runs.replace_file(path, lambda draft: draft.write_text("new"))
+    assert path.read_text() == "new"
+    assert not (tmp_path / "file.new").exists()
+
+
+def test_figures_are_stored_beside_the_run(tmp_path: Path) -> None:
+    assert runs.read_figures(tmp_path) is None
+    runs.write_figures(tmp_path, {"valid": 3})
+    assert runs.read_figures(tmp_path) == {"valid": 3}
 
 
 def test_list_runs_is_newest_first_and_skips_other_folders(tmp_path: Path) -> None:

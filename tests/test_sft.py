@@ -11,7 +11,7 @@ from toys import write_tiny_base
 from flowdesign import runs, sft
 from flowdesign.catalog import known_assets
 from flowdesign.config import SFTConfig, Step
-from flowdesign.policy import Policy
+from flowdesign.policy import Anatomy, Policy, fingerprint
 from flowdesign.sampling import Unconstrained
 from flowdesign.tokens import VOCABULARY, Automaton, decode
 
@@ -83,6 +83,22 @@ def test_a_stopped_run_goes_on_exactly(config: SFTConfig, tmp_path: Path) -> Non
     told = [[{**row, "time": 0} for row in runs.read_metrics(f)] for f in (whole, parts)]
     assert told[0] == told[1]
     assert [row["step"] for row in told[0]] == list(range(6))
+
+
+def test_figures_count_what_is_valid_and_what_differs(
+    config: SFTConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = Policy.create(Anatomy(config.base, rank=4), models=known_assets())
+    policy.save(tmp_path)
+    monkeypatch.setattr(sft, "UNDER_GRAMMAR", 30)
+    monkeypatch.setattr(sft, "FREE", 8)
+    figures = sft.measure(tmp_path)
+    assert figures["grammar"] == {"samples": 30, "valid": 30, "distinct": 30}
+    assert (
+        figures["free"]["samples"] == 8 and figures["free"]["valid"] == 0
+    )  # it has learned nothing
+    assert figures["weights"] == fingerprint(tmp_path)
+    assert sft.validity(policy, 3, constrained=True) == sft.validity(policy, 3, constrained=True)
 
 
 def test_it_learns(config: SFTConfig, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import struct
 import threading
 import time
 import zlib
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 from studio_toys import ToyFidelity, ToyPolicy, ToyRenderer, toy_studio
 
-from flowdesign import comfy
+from flowdesign import __version__, comfy
 from flowdesign.catalog import known_assets
 from flowdesign.designs import restore, sweep
 from flowdesign.studio import (
@@ -85,6 +86,27 @@ def test_a_failing_render_is_reported_and_the_others_go_on(tmp_path: Path) -> No
     events = [e for e in studio.design(Request("a red star", 3)) if not isinstance(e, Designed)]
     assert [type(event) for event in events] == [Rendered, Failed, Rendered]
     assert isinstance(events[1], Failed) and "NaN" in events[1].reason
+
+
+def test_files_that_cannot_be_written_are_told(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    output.write_text("a file where the folder should be")
+    events = list(toy_studio(output).design(Request("a red star", 2)))
+    assert [type(event) for event in events] == [Designed, Failed] * 2
+    assert isinstance(events[1], Failed) and "could not be written" in events[1].reason
+
+
+def test_the_record_in_the_png_says_what_rendered_it_and_how_near(tmp_path: Path) -> None:
+    renderer = ToyRenderer()
+    renderer.fidelity = ToyFidelity("approximate", ("bf16 weights",))
+    (_, event) = toy_studio(tmp_path, renderer=renderer).design(Request("a red star", 1))
+    assert isinstance(event, Rendered)
+    with Image.open(event.image) as image:
+        record = json.loads(image.info["flowdesign"])
+    assert (record["fidelity"], record["reasons"]) == ("approximate", ["bf16 weights"])
+    for name in ("torch", "diffusers"):
+        assert f"{name} {version(name)}" in record["renderer"]
+    assert f"flowdesign {__version__}" in record["renderer"]
 
 
 def test_a_refused_workflow_says_why(tmp_path: Path) -> None:
@@ -159,6 +181,7 @@ def test_a_second_thread_waits_and_can_be_cancelled_while_waiting(tmp_path: Path
         (Request("x" * 10_000), f"10,000 characters; at most {MAX_PROMPT:,}"),
         (Request("x", count=0), "1 to 8"),
         (Request("x", count=10**9), "1 to 8"),
+        (Request("x", count=None), "1 to 8"),  # type: ignore[arg-type]
         (Request("x", seed=-1), "whole number"),
         (Request("x", seed=2**64), "whole number"),
         (Request("x", temperature=float("nan")), "temperature"),
@@ -309,6 +332,9 @@ def test_a_file_is_rendered_into_a_folder(tmp_path: Path, monkeypatch: pytest.Mo
     file.write_text(json.dumps(txt2img(n1__ckpt_name="tiny")), encoding="utf-8")
     with pytest.raises(BadRequest, match="Did you mean 'tiny_mini'|Known: "):
         render_file(file, "one red circle", 5, tmp_path / "out")
+    with pytest.raises(BadRequest, match="whole number"):
+        file.write_text(json.dumps(txt2img(n1__ckpt_name="tiny_mini")), encoding="utf-8")
+        render_file(file, "one red circle", -5, tmp_path / "out")
 
 
 def test_old_results_are_swept(tmp_path: Path) -> None:
@@ -317,6 +343,27 @@ def test_old_results_are_swept(tmp_path: Path) -> None:
     os.utime(old, (0, 0))
     sweep(tmp_path, 60)
     assert not old.exists() and new.exists()
+
+
+def test_results_that_another_thread_sweeps_are_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (0, 0))
+    look = Path.stat
+
+    def gone(path: Path, **options: Any) -> os.stat_result:
+        """The folder "a" goes away after it was listed."""
+        if path.name == "a":
+            raise FileNotFoundError(path)
+        return look(path, **options)
+
+    monkeypatch.setattr(Path, "stat", gone)
+    monkeypatch.setattr(Path, "is_dir", lambda path: True)
+    sweep(tmp_path, 60)
+    monkeypatch.undo()
+    assert not (tmp_path / "b").exists()
 
 
 def test_drawn_seeds_differ() -> None:

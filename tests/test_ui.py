@@ -1,9 +1,8 @@
-"""The page without a server: the drawn workflow, the cards, and what the buttons do."""
+"""The page without a server: the cards, and what the buttons do."""
 
 import json
 import re
 import threading
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -12,20 +11,15 @@ from typing import Any
 
 import gradio as gr
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from studio_toys import ToyPolicy, ToyRenderer, toy_studio
-from test_studio import BAD_FILES, cycle, node, txt2img
+from test_studio import BAD_FILES, txt2img
 
 from flowdesign.catalog import known_assets
 from flowdesign.designs import restore, takes_prompt
 from flowdesign.studio import MAX_SEED, Designed, Rendered, Request, Studio
 from flowdesign.ui import build_app, cards, style
 from flowdesign.ui.playground import GUIDANCE_NOTE, Playground, read_seed
-from flowdesign.ui.workflow_layout import Link, Size, lay_out
-from flowdesign.ui.workflow_view import draw
 
-SVG = "{http://www.w3.org/2000/svg}"
 PAGE: Any = SimpleNamespace(session_hash="page-1")
 OTHER: Any = SimpleNamespace(session_hash="page-2")
 
@@ -43,84 +37,6 @@ def page(studio: Studio) -> Playground:
 
 def ask(view: Playground, prompt: str = "a red star", count: float = 2, seed: str = "7") -> Any:
     return view.ask_design(prompt, count, seed, False, 1.0, PAGE)
-
-
-# --- drawing a workflow
-
-
-def sockets(svg: str) -> ET.Element:
-    return ET.fromstring(svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1))
-
-
-def test_every_node_and_every_link_is_drawn() -> None:
-    root = sockets(draw(txt2img(), "Workflow", "words"))
-    assert len(root.findall(f".//{SVG}rect")) == 7
-    assert len(root.findall(f".//{SVG}path[@class]")) == 7 + 9  # a rule in each box, and the wires
-    titles = [text.text for text in root.iter(f"{SVG}text") if text.get("class") == "fd-node-title"]
-    assert "KSampler" in titles and "CheckpointLoaderSimple" in titles
-    kinds = {path.get("class") for path in root.iter(f"{SVG}path")}
-    assert {"fd-wire fd-t-model", "fd-wire fd-t-latent", "fd-wire fd-t-image"} <= kinds
-
-
-def test_the_drawing_is_named_for_screen_readers() -> None:
-    root = sockets(draw(txt2img(), "Workflow of design 1", "mini_flat, 8 steps"))
-    named = (root.get("aria-labelledby") or "").split()
-    texts = [e.text for e in root.iter() if e.get("id") in named]
-    assert texts == ["Workflow of design 1", "mini_flat, 8 steps"]
-    assert root.get("role") == "img"
-
-
-def test_texts_are_escaped_everywhere() -> None:
-    evil = "<script>alert(1)</script>\"'&${1}{{2}}"
-    workflow = txt2img(n2__text=evil, n1__ckpt_name=evil)
-    workflow["9"] = node(evil, **{evil: evil})
-    drawing = draw(workflow, evil, evil)
-    assert "<script" not in drawing
-    sockets(drawing)  # well-formed
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=10,
-)
-NODES = st.fixed_dictionaries(
-    {
-        "class_type": st.sampled_from(["KSampler", "VAEDecode", "Unknown"]) | JSON,
-        "inputs": st.dictionaries(
-            st.sampled_from(["model", "samples", "text", "steps"]) | st.text(),
-            st.tuples(st.sampled_from("123"), st.integers(-2, 4)).map(list) | JSON,
-            max_size=4,
-        )
-        | JSON,
-    }
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.dictionaries(st.sampled_from("123") | st.text(), NODES | JSON, max_size=6))
-def test_any_graph_can_be_drawn(workflow: dict[str, Any]) -> None:
-    draw(workflow, "w", "d")
-
-
-def test_a_cycle_and_a_crowd_can_be_drawn() -> None:
-    sockets(draw(cycle(), "w", "d"))
-    assert "too many" in draw({str(i): node("SaveImage") for i in range(500)}, "w", "d")
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=25))
-def test_boxes_never_overlap_and_wires_run_to_the_right(pairs: list[tuple[int, int]]) -> None:
-    size = Size(100, 60, {"in": 30.0}, [30.0])
-    links = [Link(str(min(a, b)), 0, str(max(a, b)), "in") for a, b in pairs if a != b]
-    layout = lay_out({str(i): size for i in range(12)}, links)
-    corners = list(layout.boxes.values())
-    for place, (x, y) in enumerate(corners):
-        assert 0 <= x <= layout.width - 100 and -1e-6 <= y <= layout.height - 60 + 1e-6
-        assert all(abs(x - u) >= 100 or abs(y - v) >= 60 - 1e-6 for u, v in corners[:place])
-    for link in links:
-        xs = [x for x, _ in layout.wires[link]]
-        assert xs == sorted(xs)
 
 
 # --- cards
@@ -182,6 +98,70 @@ def test_a_random_seed_is_shown(tmp_path: Path) -> None:
     assert asked[view.seed] != "7" and 0 <= int(asked[view.seed]) < 2**32
 
 
+class BrokenPolicy(ToyPolicy):
+    """Says one sentence, then meets a fault of its own."""
+
+    def sample_stream(self, *request: Any, **options: Any) -> Any:
+        yield from super().sample_stream(request[0], 1, *request[2:], **options)
+        raise RuntimeError("the cache is too short")
+
+
+def test_a_fault_of_the_policy_is_told_and_the_page_can_be_used_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    view = page(toy_studio(tmp_path, policy=BrokenPolicy()))
+    ask(view)
+    *_, last = view.work(PAGE)
+    assert "The design failed: the cache is too short" in last[view.status]
+    assert last[view.go]["interactive"] and not last[view.stop]["interactive"]
+    assert "Traceback" in caplog.text and "the cache is too short" in caplog.text
+    assert not view.tasks._tasks
+    assert view.go in ask(view)
+
+
+def test_a_fault_in_the_middle_of_a_render_ends_its_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio = toy_studio(tmp_path)
+
+    def broken(*_: Any) -> Any:
+        raise KeyError
+
+    monkeypatch.setattr(studio, "_render_one", broken)
+    view = page(studio)
+    ask(view)
+    *_, last = view.work(PAGE)
+    assert "The design failed: KeyError" in last[view.status]
+    assert "KeyError" in last[view.slots[0]]
+
+
+def test_an_output_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    output.write_text("a file where the folder should be")
+    view = page(toy_studio(output))
+    ask(view, count=1)
+    *_, card, last = view.work(PAGE)
+    assert "could not be written" in card[view.slots[0]]
+    assert last[view.go]["interactive"]
+
+
+@pytest.mark.parametrize(
+    ("count", "temperature", "words"),
+    [
+        (None, 1.0, "1 to 8"),
+        (2.5, 1.0, "1 to 8"),
+        (float("nan"), 1.0, "1 to 8"),
+        (2, None, "0 to 2"),
+    ],
+)
+def test_numbers_that_are_none_are_told(
+    tmp_path: Path, count: Any, temperature: Any, words: str
+) -> None:
+    view = page(toy_studio(tmp_path))
+    asked = view.ask_design("a red star", count, None, False, temperature, PAGE)
+    assert words in asked[view.status]
+
+
 @pytest.mark.parametrize(
     ("prompt", "seed", "words"),
     [
@@ -189,6 +169,7 @@ def test_a_random_seed_is_shown(tmp_path: Path) -> None:
         ("x" * 10_000, "1", "10,000 characters"),
         ("a star", "seven", "whole number"),
         ("a star", "-1", "whole number"),
+        ("a star", "9" * 20, "whole number"),
         ("a star", "9" * 5000, "whole number"),
     ],
 )

@@ -15,7 +15,7 @@ from flowdesign.config import ConfigError, Step
 from flowdesign.render import Renderer
 from flowdesign.scenes import DOMAINS, is_variant, parse, split_of
 from flowdesign.tokens.builder import build
-from flowdesign.tokens.design import Resize
+from flowdesign.tokens.choices import Resize
 from flowdesign.workflow import validate, workflow_hash
 from flowdesign.zoo import stages
 from flowdesign.zoo.fit import Chance, Schedule, fit

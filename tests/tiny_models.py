@@ -3,8 +3,9 @@
 <folder>/checkpoints/tiny_sd15    one CLIP text encoder, eps-prediction, 4 latent channels
 <folder>/checkpoints/tiny_sdxl    two text encoders, pooled text and sizes beside the timestep
 <folder>/checkpoints/tiny_mini    the miniature's layout: the second encoder only, v-prediction,
-                                  16 latent channels, any tokenizer
-<folder>/vae/tiny_vae             another decoder for tiny_mini
+                                  the project's own codec with 16 channels, any tokenizer
+<folder>/vae/tiny_vae             another codec for tiny_mini
+<folder>/vae/tiny_kl              an AutoencoderKL with as many channels
 <folder>/loras/tiny_lora          for tiny_sd15: UNet and text encoder
 <folder>/loras/mini_lora          for tiny_mini: UNet only, with convolutions and embeddings
 <folder>/upscale_models/tiny_2x   an upscaler that spandrel detects
@@ -30,6 +31,7 @@ from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 from spandrel.architectures.Compact import Compact as SRVGGNetCompact
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+from torch.nn import functional
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -37,6 +39,8 @@ from transformers import (
     CLIPTokenizer,
     PreTrainedTokenizerFast,
 )
+
+from flowdesign.render.codec import PatchCodec
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 WIDTH = 32
@@ -99,7 +103,7 @@ def _write_miniature(folder: Path) -> None:
     tokenizer = word_tokenizer()
     unet = UNet2DConditionModel(**_unet(16, layers=1) | _added(WIDTH))
     StableDiffusionXLPipeline(
-        vae=_vae(16, 0.9),
+        vae=tiny_codec().half(),
         text_encoder=None,
         text_encoder_2=CLIPTextModelWithProjection(_clip(len(tokenizer), tokenizer)).half(),
         tokenizer=None,
@@ -108,7 +112,8 @@ def _write_miniature(folder: Path) -> None:
         scheduler=EulerDiscreteScheduler(**BETAS, prediction_type="v_prediction"),
         add_watermarker=False,
     ).save_pretrained(folder / "checkpoints" / "tiny_mini")
-    _vae(16, 0.8).half().save_pretrained(folder / "vae" / "tiny_vae")
+    tiny_codec(correction=0.2).half().save_pretrained(folder / "vae" / "tiny_vae")
+    _vae(16, 0.8).half().save_pretrained(folder / "vae" / "tiny_kl")
     StableDiffusionXLPipeline.save_lora_weights(
         folder / "loras",
         weight_name="mini_lora.safetensors",
@@ -153,6 +158,15 @@ def _vae(channels: int, scaling_factor: float) -> AutoencoderKL:
         scaling_factor=scaling_factor,
         force_upcast=False,
     )
+
+
+def tiny_codec(correction: float = 0.05) -> PatchCodec:
+    """The miniature's codec, its components fitted to random pictures, its correction random."""
+    codec = PatchCodec(latent_channels=16, width=8, fine_width=8)
+    coarse = torch.rand((64, 3, 4, 4), generator=torch.Generator().manual_seed(1)) * 2 - 1
+    codec.fit_components(functional.interpolate(coarse, size=(32, 32), mode="bicubic"))
+    torch.nn.init.normal_(codec.leave.weight, std=correction)
+    return codec
 
 
 def _clip(words: int, tokenizer: Any) -> CLIPTextConfig:

@@ -5,7 +5,7 @@ Exports pass the validation of a real ComfyUI; reading never raises, whatever th
 
 from flowdesign.comfy.export import to_api, to_ui
 from flowdesign.comfy.importing import Imported, from_json, from_text
-from flowdesign.comfy.png import png_info, read_file, read_png
+from flowdesign.comfy.png import png_info, read_file
 
 __all__ = [
     "Imported",
@@ -13,7 +13,6 @@ __all__ = [
     "from_text",
     "png_info",
     "read_file",
-    "read_png",
     "to_api",
     "to_ui",
 ]

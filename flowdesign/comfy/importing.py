@@ -10,17 +10,15 @@ from flowdesign import catalog
 from flowdesign.catalog import SUFFIX, Installed
 from flowdesign.comfy.interface import is_interface, resolve
 from flowdesign.nodes import MAX_SEED, NODES
-from flowdesign.workflow import Problem, Workflow, topological_order, unbind, validate
-
-# Problems of values, not of structure: the workflow can still be taken apart and shown.
-_HARMLESS = {
-    "value_not_in_list",
-    "value_smaller_than_min",
-    "value_bigger_than_max",
-    "unsafe_path",
-    "too_many_pixels",
-    "too_many_steps",
-}
+from flowdesign.workflow import (
+    OF_VALUES,
+    Problem,
+    Workflow,
+    every_problem,
+    limited,
+    topological_order,
+    unbind,
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +55,8 @@ def from_json(value: object, installed: Installed | None = None) -> Imported:
     models = catalog.installed() if installed is None else installed
     if isinstance(value, dict) and is_interface(value):
         graph, problems = resolve(value)
+        if any(problem.code == "too_many_nodes" for problem in problems):
+            return Imported(None, problems=tuple(problems))
         return _imported(graph, models, problems)
     if isinstance(value, dict) and isinstance(value.get("workflow"), dict):
         return _record(value, models)
@@ -87,8 +87,8 @@ def _record(value: dict[Any, Any], models: Installed) -> Imported:
 def _imported(graph: object, models: Installed, before: list[Problem]) -> Imported:
     """Check a graph and take prompt and seed out of it."""
     graph = _named(graph, models)
-    problems = [*before, *validate(graph, models)]
-    if not isinstance(graph, dict) or any(p.code not in _HARMLESS for p in problems):
+    problems = limited([*before, *every_problem(graph, models)])
+    if not isinstance(graph, dict) or any(p.code not in OF_VALUES for p in problems):
         return Imported(None, problems=tuple(problems))
     workflow, prompt, seed = unbind(_clean(graph))
     return Imported(workflow, prompt, min(max(seed, 0), MAX_SEED), tuple(problems))

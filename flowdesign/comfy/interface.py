@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from flowdesign.nodes import NODES, NodeType
-from flowdesign.workflow import Problem
-from flowdesign.workflow.validation import show
+from flowdesign.workflow import MAX_ID, MAX_NODES, Problem, show
 
 MUTED, BYPASSED = 2, 4  # litegraph's node modes
 MAX_SLOTS = 256  # of one node that are looked at: no real one has as many
@@ -28,6 +27,10 @@ def is_interface(value: dict[Any, Any]) -> bool:
 
 def resolve(value: dict[Any, Any]) -> tuple[dict[str, Any], list[Problem]]:
     """Return the API graph of an interface file, with what could not be taken over; total."""
+    count = sum(not _is_note(node) for node in value["nodes"])
+    if count > MAX_NODES:
+        message = f"The file has {count} nodes; at most {MAX_NODES} are read."
+        return {}, [Problem("too_many_nodes", "", "", message)]
     reader = _Reader(value)
     graph: dict[str, Any] = {}
     for key, node in reader.nodes.items():
@@ -54,6 +57,8 @@ class _Reader:
 
     def _checked(self, nodes: list[Any]) -> Iterator[dict[str, Any]]:
         for index, node in enumerate(nodes):
+            if _is_note(node):
+                continue
             if (
                 isinstance(node, dict)
                 and _is_id(node.get("id"))
@@ -108,10 +113,15 @@ class _Reader:
         return [key, slot], None
 
 
+def _is_note(node: object) -> bool:
+    kind = node.get("type") if isinstance(node, dict) else None
+    return isinstance(kind, str) and kind in NOTES
+
+
 def _is_id(value: object) -> bool:
     if isinstance(value, int):
         return not isinstance(value, bool) and value.bit_length() < 64
-    return isinstance(value, str)
+    return isinstance(value, str) and len(value) <= MAX_ID
 
 
 def _entries(node: dict[str, Any], name: str) -> list[dict[str, Any]]:

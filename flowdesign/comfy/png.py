@@ -86,17 +86,6 @@ def read_file(path: str | Path, installed: Installed | None = None) -> Imported:
         return failed("unreadable_file", str(refusal))
 
 
-def read_png(path: str | Path, installed: Installed | None = None) -> Imported:
-    """Import the workflow a PNG carries; never raises."""
-    try:
-        data = _bytes(Path(path))
-        if not data.startswith(_SIGNATURE):
-            return failed("not_a_png", "This is not a PNG file.")
-        return _from_png(data, installed)
-    except _Refused as refusal:
-        return failed("unreadable_file", str(refusal))
-
-
 def _bytes(path: Path) -> bytes:
     try:
         with path.open("rb") as file:

@@ -1,10 +1,10 @@
-"""Render: a workflow becomes images, numerically equal to what ComfyUI makes of the same graph.
+"""Render: a workflow becomes images by the rules by which ComfyUI runs the same graph.
 
 The project owns noise levels, timesteps, noise, samplers and text handling; diffusers and
 transformers own the UNet, the VAE and the text encoders.
 """
 
-from flowdesign.render.engine import Job, Rendered, Renderer
+from flowdesign.render.engine import Job, Picture, Renderer
 from flowdesign.render.errors import (
     BadWorkflow,
     Cancelled,
@@ -24,7 +24,7 @@ __all__ = [
     "Fidelity",
     "Job",
     "RenderError",
-    "Rendered",
+    "Picture",
     "Renderer",
     "Refused",
     "UnknownSampler",

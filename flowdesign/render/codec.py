@@ -4,6 +4,9 @@ It stands where an AutoencoderKL stands in a diffusers folder (`vae/`), with the
 is closed form: a principal component analysis of patches. The decoder is the transposed projection plus a
 small convolutional correction, trained on noisy latents so that it draws clean edges and no seams.
 A convolutional encoder of the same cost was much worse after ten minutes of training.
+
+The pipelines of diffusers find the class only after `import flowdesign.render.codec`: they look for the
+module that model_index.json names among those already imported.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput
+from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -33,13 +37,6 @@ class Posterior:
     def mode(self) -> Tensor:
         """The latent itself."""
         return self.mean
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """What `encode` returns, in AutoencoderKL's words."""
-
-    latent_dist: Posterior
 
 
 class _Block(nn.Module):
@@ -81,11 +78,12 @@ class PatchCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
-    def encode(self, pixels: Tensor) -> Encoded:
+    def encode(self, pixels: Tensor) -> AutoencoderKLOutput:
         """Project every patch on the principal components."""
         patches = functional.pixel_unshuffle(pixels, PATCH)
         centred = patches - self.centre.view(1, -1, 1, 1)
-        return Encoded(Posterior(torch.einsum("cv,bvhw->bchw", self.analysis, centred)))
+        latents = torch.einsum("cv,bvhw->bchw", self.analysis, centred)
+        return AutoencoderKLOutput(latent_dist=Posterior(latents))
 
     def decode(
         self, latents: Tensor, return_dict: bool = True, generator: object = None

@@ -24,7 +24,7 @@ from flowdesign.render.fidelity import APPROXIMATE, REFUSED, Fidelity, fidelity
 from flowdesign.render.models import Library
 from flowdesign.render.operations import OPERATIONS, Context
 from flowdesign.render.values import Saved
-from flowdesign.workflow import Workflow, bind, digests, source, topological_order
+from flowdesign.workflow import Workflow, bind, digests, outputs_of, source, topological_order
 
 Cancel = Callable[[], bool]
 KEPT_IN_BULK = ("CLIPTextEncode",)  # what render_many has use for again; latents would push it out
@@ -39,7 +39,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Rendered:
+class Picture:
     """What became of a job. A refused one has no images."""
 
     images: tuple[Pillow.Image, ...]
@@ -96,16 +96,17 @@ class Renderer:
     def fidelity(self, workflow: Workflow) -> Fidelity:
         """Tell how this renderer will render a workflow, without rendering or loading weights."""
         found = fidelity(workflow, self._models)
-        reasons = list(found.reasons)
         if found.label == REFUSED:
             return found
+        reasons = []
         if self._dtype != torch.float32:
             reasons.append(f"the diffusion model runs in {str(self._dtype).removeprefix('torch.')}")
         if self._device.type != "cpu":
             reasons.append(f"rendered on {self._device.type}, compared with ComfyUI on CPU only")
-        return Fidelity(APPROXIMATE if reasons else found.label, tuple(reasons))
+        label = APPROXIMATE if reasons else found.label
+        return Fidelity(label, (*reasons, *found.reasons))
 
-    def render(self, jobs: Sequence[Job], cancel: Cancel | None = None) -> Iterator[Rendered]:
+    def render(self, jobs: Sequence[Job], cancel: Cancel | None = None) -> Iterator[Picture]:
         """Render jobs and yield one result for each, in order.
 
         `cancel` is asked before every node and every evaluation of a model; raises Cancelled.
@@ -142,7 +143,7 @@ class Renderer:
             images += [_pictures(program, values)[0] for program in programs]
         return images
 
-    def _render_together(self, jobs: Sequence[Job], check: Callable[[], None]) -> list[Rendered]:
+    def _render_together(self, jobs: Sequence[Job], check: Callable[[], None]) -> list[Picture]:
         """Render jobs that may share calls; when one of them fails, each on its own."""
         labels = [self.fidelity(job.workflow) for job in jobs]
         accepted = [job for job, own in zip(jobs, labels, strict=True) if own.label != REFUSED]
@@ -150,16 +151,16 @@ class Renderer:
             done = iter(self._render_accepted(accepted, check))
         except RenderError as fault:
             if len(jobs) == 1:
-                return [Rendered((), Fidelity(REFUSED, (str(fault),)))]
+                return [Picture((), Fidelity(REFUSED, (str(fault),)))]
             return [each for job in jobs for each in self._render_together([job], check)]
         return [
-            Rendered((), own) if own.label == REFUSED else next(done)(own, len(accepted))
+            Picture((), own) if own.label == REFUSED else next(done)(own, len(accepted))
             for own in labels
         ]
 
     def _render_accepted(
         self, jobs: Sequence[Job], check: Callable[[], None]
-    ) -> list[Callable[[Fidelity, int], Rendered]]:
+    ) -> list[Callable[[Fidelity, int], Picture]]:
         began = time.perf_counter()
         programs = [_program(job.workflow) for job in jobs]
         with self._lock:
@@ -231,7 +232,7 @@ def _checker(cancel: Cancel | None) -> Callable[[], None]:
 
 def _program(workflow: Workflow) -> _Program:
     """Turn a valid workflow into nodes by digest."""
-    outputs = [n for n, node in workflow.items() if NODES[node["class_type"]].is_output]
+    outputs = outputs_of(workflow)
     names = digests(workflow)
     nodes: dict[str, _Node] = {}
     for node in topological_order(workflow, outputs):
@@ -276,14 +277,14 @@ def to_pillow(pixels: Tensor) -> Pillow.Image:
 
 def _result(
     program: _Program, images: tuple[Pillow.Image, ...], seconds: float, run: int
-) -> Callable[[Fidelity, int], Rendered]:
-    def finish(own: Fidelity, together: int) -> Rendered:
+) -> Callable[[Fidelity, int], Picture]:
+    def finish(own: Fidelity, together: int) -> Picture:
         label = own
         if together > 1:
-            label = Fidelity(APPROXIMATE, (*own.reasons, BATCHED))
-        return Rendered(images, label, seconds, run, len(program.nodes) - run)
+            label = Fidelity(APPROXIMATE, (BATCHED, *own.reasons))
+        return Picture(images, label, seconds, run, len(program.nodes) - run)
 
     return finish
 
 
-__all__ = ["Job", "Rendered", "Renderer", "to_pillow"]
+__all__ = ["Job", "Picture", "Renderer", "to_pillow"]

@@ -1,7 +1,9 @@
 """How near an image will be to ComfyUI's: exact, approximate or refused, known before it is rendered.
 
-Exact means the same computation in float32, equal to about 1e-6. No weight is loaded to tell: the
-configuration files and the headers of safetensors files are enough.
+Exact means that ComfyUI's rules (noise levels, timesteps, noise, samplers, texts) are followed in
+float32, so that results differ by rounding only, about 1e-6. It does not mean that ComfyUI can open the model:
+where it cannot, the result says so. No weight is loaded to tell: the configuration files and the
+headers of safetensors files are enough.
 """
 
 from __future__ import annotations
@@ -27,14 +29,14 @@ from flowdesign.render.resize import TILE
 from flowdesign.render.samplers import SAMPLERS
 from flowdesign.render.sigmas import SCHEDULES
 from flowdesign.render.text import EMBEDDING
-from flowdesign.workflow import Workflow, nodes_of, sizes, source, topological_order, validate
+from flowdesign.workflow import Workflow, sizes, source, topological_order, validate
 
 EXACT, APPROXIMATE, REFUSED = "exact", "approximate", "refused"
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """A label (exact, approximate or refused) and the reasons for it."""
+    """A label (exact, approximate or refused), the reasons for it, and what else is to be known."""
 
     label: str
     reasons: tuple[str, ...] = ()
@@ -46,16 +48,22 @@ def fidelity(workflow: Workflow, models: Installed | None = None) -> Fidelity:
     problems = validate(workflow, models)
     if problems:
         return Fidelity(REFUSED, tuple(dict.fromkeys(problem.message for problem in problems)))
-    order = topological_order(workflow, _outputs(workflow))
+    order = topological_order(workflow)
     refusals = tuple(_refusals(workflow, order, models))
     if refusals:
         return Fidelity(REFUSED, tuple(dict.fromkeys(refusals)))
     reasons = tuple(dict.fromkeys(_reasons(workflow, order, models)))
-    return Fidelity(APPROXIMATE if reasons else EXACT, reasons)
+    notes = tuple(dict.fromkeys(_notes(workflow, order, models)))
+    return Fidelity(APPROXIMATE if reasons else EXACT, (*reasons, *notes))
 
 
-def _outputs(workflow: Workflow) -> list[str]:
-    return [*nodes_of(workflow, "SaveImage"), *nodes_of(workflow, "PreviewImage")]
+def _notes(workflow: Workflow, order: list[str], models: Installed) -> Iterator[str]:
+    """Yield what is no reason for a label."""
+    for node in order:
+        name = workflow[node]["inputs"].get("ckpt_name")
+        own = read_checkpoint(models.path("checkpoints", name)).own_parts if name else ()
+        if own:
+            yield f"ComfyUI cannot load '{name}' itself: it does not know its {' and '.join(own)}"
 
 
 def _refusals(workflow: Workflow, order: list[str], models: Installed) -> Iterator[str]:

@@ -7,6 +7,7 @@ model only the header is read here.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ from safetensors import SafetensorError, safe_open
 
 from flowdesign.render.errors import UnsupportedModel
 from flowdesign.render.sigmas import NoiseLevels
+from flowdesign.workflow import VAE_FACTOR
 
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 TEXT_ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection")
+TOKENIZER = "CLIPTokenizer"  # how the names of the tokenizers begin that ComfyUI has
 CODECS = ("AutoencoderKL", "PatchCodec")  # the second is the miniature's own, in `codec`
 PREDICTIONS = ("epsilon", "v_prediction")
 BETA_SCHEDULES = ("scaled_linear", "linear")
-VAE_FACTOR = 8  # pixels per latent element: ComfyUI's latents assume it
 SUFFIX = ".safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
@@ -39,6 +41,7 @@ class Checkpoint:
     scaling: float
     shift: float
     notes: tuple[str, ...]  # why an image may differ from ComfyUI's
+    own_parts: tuple[str, ...] = ()  # what ComfyUI has no loader for
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
@@ -69,6 +72,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         scaling=float(codec.get("scaling_factor", 0.18215)),
         shift=float(codec.get("shift_factor") or 0.0),
         notes=_notes(scheduler),
+        own_parts=tuple(_own_parts(index, codec)),
     )
 
 
@@ -141,6 +145,15 @@ def stamp(path: Path) -> tuple[int, int]:
 def _present(index: dict[str, Any], part: str) -> bool:
     entry = index.get(part)
     return isinstance(entry, list) and len(entry) == 2 and entry[1] is not None
+
+
+def _own_parts(index: dict[str, Any], codec: dict[str, Any]) -> Iterator[str]:
+    """Yield the parts of a checkpoint that only diffusers and this project can load."""
+    if codec["_class_name"] != CODECS[0]:
+        yield "image codec"
+    tokenizers = [index[n][1] for n in ("tokenizer", "tokenizer_2") if _present(index, n)]
+    if not all(str(kind).startswith(TOKENIZER) for kind in tokenizers):
+        yield "tokenizer"
 
 
 def _check_encoders(folder: Path, index: dict[str, Any], encoders: tuple[str, ...]) -> None:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from flowdesign.render.errors import BadWorkflow
-from flowdesign.render.files import VAE_FACTOR, Checkpoint
+from flowdesign.render.files import Checkpoint
 from flowdesign.render.patches import perturbed_attention
 from flowdesign.render.values import Condition, Conditioning, Model
+from flowdesign.workflow import VAE_FACTOR
 
 
 class Denoiser:

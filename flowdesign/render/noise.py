@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 import torchsde
 from torch import Tensor
 
+from flowdesign.render.cache import Cache
+
 SAMPLER_SEED_OFFSET = 0  # ComfyUI 0.3.64; 0.8.0 has 1
 TREE_TOLERANCE = 1e-6  # of the Brownian tree's time axis, torchsde's default
+# Walking a tree takes as long as a small UNet, and a grid of prompts asks for the same noise again.
+WALKED = Cache(64 * 2**20)
 
 
 def initial_noise(seeds: Sequence[int], shape: Sequence[int]) -> Tensor:
@@ -62,28 +65,34 @@ class BrownianNoise:
         self._shape = (x.shape[0] // len(seeds), *x.shape[1:])
         self._range = float(sigmas[sigmas > 0].min()), float(sigmas.max())
         self._device = x.device
+        self._trees: dict[int, torchsde.BrownianTree] = {}  # large, so they end with the sampling
 
     def __call__(self, sigma: float, sigma_next: float) -> Tensor:
         """Return the increment from `sigma` to `sigma_next`, of unit variance."""
         ends = min(sigma, sigma_next), max(sigma, sigma_next)
         sign = 1.0 if sigma < sigma_next else -1.0
-        parts = [_increment(seed, self._shape, self._range, ends) for seed in self._seeds]
+        parts = [self._increment(seed, ends) for seed in self._seeds]
         return (torch.cat(parts) * sign).to(self._device)
 
+    def _increment(self, seed: int, ends: tuple[float, float]) -> Tensor:
+        key = seed, self._shape, self._range, ends
+        found: Tensor | None = WALKED.get(key)
+        if found is None:
+            if seed not in self._trees:
+                self._trees[seed] = _tree(seed, self._shape, self._range)
+            found = _walk(self._trees[seed], ends)
+            WALKED.put(key, found)
+        return found
 
-# Walking a tree takes as long as a small UNet, and a grid of prompts asks for the same noise again.
-@lru_cache(maxsize=32)
+
 def _tree(seed: int, shape: tuple[int, ...], span: tuple[float, float]) -> torchsde.BrownianTree:
     low, high = (torch.tensor(end) for end in span)
     return torchsde.BrownianTree(low, torch.zeros(shape), high, entropy=seed, tol=TREE_TOLERANCE)
 
 
-@lru_cache(maxsize=512)
-def _increment(
-    seed: int, shape: tuple[int, ...], span: tuple[float, float], ends: tuple[float, float]
-) -> Tensor:
+def _walk(tree: torchsde.BrownianTree, ends: tuple[float, float]) -> Tensor:
     low, high = (torch.tensor(end) for end in ends)
     with warnings.catch_warnings():  # torchsde warns when rounding puts a level just outside
         warnings.simplefilter("ignore", UserWarning)
-        walked: Tensor = _tree(seed, shape, span)(low, high)
+        walked: Tensor = tree(low, high)
     return walked / (high - low).abs().sqrt()

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from flowdesign.render import resize, sampling
 from flowdesign.render.errors import BadWorkflow
-from flowdesign.render.files import VAE_FACTOR
 from flowdesign.render.models import Library
 from flowdesign.render.stacking import Key, stacked
 from flowdesign.render.values import (
@@ -34,11 +33,11 @@ from flowdesign.render.values import (
     UpscaleModel,
     Vae,
 )
+from flowdesign.workflow import LEAST_LATENT_SIDE, VAE_FACTOR, asked_size
 
 Inputs = Mapping[str, Any]
 Outputs = tuple[Any, ...]
 EMPTY_CHANNELS = 4  # of an empty latent, before a model says how many it has
-LEAST_LATENT_SIDE = 64  # pixels; LatentUpscale asks for no less
 
 
 @dataclass(frozen=True)
@@ -188,25 +187,13 @@ def _scale_latent(context: Context, inputs: Inputs) -> Outputs:
 
 def _resize_latent(context: Context, inputs: Inputs) -> Outputs:
     samples = inputs["samples"].samples
-    size = _asked(inputs, samples, LEAST_LATENT_SIDE)
+    old_height, old_width = samples.shape[-2:]
+    size = asked_size(inputs, old_width, old_height, LEAST_LATENT_SIDE)
     if size is None:
         return (inputs["samples"],)
     width, height = (side // VAE_FACTOR for side in size)
     method, crop = inputs["upscale_method"], inputs["crop"]
     return (Latent(resize.resize(samples, width, height, method, crop)),)
-
-
-def _asked(inputs: Inputs, samples: Tensor, least: int) -> tuple[int, int] | None:
-    """Return the asked (width, height); a side of 0 follows the other; both 0: no change."""
-    width, height = int(inputs["width"]), int(inputs["height"])
-    old_height, old_width = samples.shape[-2:]
-    if width == 0 and height == 0:
-        return None
-    if width == 0:
-        width = round(old_width * max(least, height) / old_height)
-    elif height == 0:
-        height = round(old_height * max(least, width) / old_width)
-    return max(least, width), max(least, height)
 
 
 def _encode_key(inputs: Inputs) -> Key:
@@ -281,7 +268,8 @@ def _scale_image(context: Context, inputs: Inputs) -> Outputs:
 
 def _resize_image(context: Context, inputs: Inputs) -> Outputs:
     samples = inputs["image"].pixels.movedim(-1, 1)
-    size = _asked(inputs, samples, 1)
+    old_height, old_width = samples.shape[-2:]
+    size = asked_size(inputs, old_width, old_height, 1)
     if size is None:
         return (inputs["image"],)
     method, crop = inputs["upscale_method"], inputs["crop"]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from flowdesign.render.attention import texts_once
 from flowdesign.render.errors import BadWorkflow
-from flowdesign.render.files import VAE_FACTOR, Checkpoint
+from flowdesign.render.files import Checkpoint
 from flowdesign.render.guidance import Denoiser
 from flowdesign.render.models import Library
 from flowdesign.render.noise import initial_noise
@@ -19,6 +19,7 @@ from flowdesign.render.patches import free_u
 from flowdesign.render.samplers import Sampler, sampler
 from flowdesign.render.sigmas import NoiseLevels, denoising_levels, noised, take
 from flowdesign.render.values import Condition, Conditioning, Latent
+from flowdesign.workflow import VAE_FACTOR
 
 Inputs = Mapping[str, Any]
 

@@ -3,6 +3,9 @@
 A sentence is one token per choice, in one order; wiring is implied. The automaton knows which
 tokens may follow on this installation, so every sentence it allows decodes to a workflow that runs.
 Prompt and seed are never words of a sentence.
+
+With the whole catalogue installed there are 43,198,808,439,142,177,695,498,240 sentences (4.3e25), all
+different workflows; `count_sentences` counts them, a test holds it to the number.
 """
 
 from flowdesign.tokens.automaton import (

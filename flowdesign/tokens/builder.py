@@ -1,4 +1,4 @@
-"""From a design to the graph: every node and every wire that its choices imply."""
+"""From choices to the graph: every node and every wire that they imply."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from flowdesign.catalog import PREFIXES
 from flowdesign.nodes import NODES
-from flowdesign.tokens.design import Design, Pass, Resize
+from flowdesign.tokens.choices import Choices, Pass, Resize
 from flowdesign.tokens.vocabulary import BASE, ZERO, phrase
 from flowdesign.workflow import PROMPT, Workflow, canonical
 
@@ -29,9 +29,9 @@ def switch_step(steps: int, switch: float) -> int:
     return min(max(int(steps * switch), 1), steps - 1)
 
 
-def build(design: Design) -> Workflow:
-    """Return the canonical, unbound workflow of a design."""
-    builder = _Builder(design)
+def build(choices: Choices) -> Workflow:
+    """Return the canonical, unbound workflow of choices."""
+    builder = _Builder(choices)
     image = builder.image()
     builder.add("SaveImage", images=image, filename_prefix=FILENAME_PREFIX)
     return canonical(builder.workflow)
@@ -40,11 +40,11 @@ def build(design: Design) -> Workflow:
 class _Builder:
     """Adds nodes one after the other; equal ones are merged by the canonical form."""
 
-    def __init__(self, design: Design) -> None:
-        self.design = design
+    def __init__(self, choices: Choices) -> None:
+        self.choices = choices
         self.workflow: Workflow = {}
-        loader = self.add("CheckpointLoaderSimple", ckpt_name=design.checkpoint)
-        self.vae = self.add("VAELoader", vae_name=design.vae) if design.vae else [loader[0], 2]
+        loader = self.add("CheckpointLoaderSimple", ckpt_name=choices.checkpoint)
+        self.vae = self.add("VAELoader", vae_name=choices.vae) if choices.vae else [loader[0], 2]
         self.conditioned = {BASE: self._base(loader)}
 
     def add(self, class_type: str, **inputs: Any) -> Link:
@@ -55,22 +55,22 @@ class _Builder:
 
     def image(self) -> Link:
         """Add all passes and the final resize; return the image."""
-        width, height = self.design.size
+        width, height = self.choices.size
         latent = self.add("EmptyLatentImage", width=width, height=height, batch_size=1)
-        following = (*self.design.passes[1:], None)
-        for each, after in zip(self.design.passes, following, strict=True):
+        following = (*self.choices.passes[1:], None)
+        for each, after in zip(self.choices.passes, following, strict=True):
             if each.kind == "refine":
-                latent = self._half(latent, self.design.passes[0], each, first=False)
+                latent = self._half(latent, self.choices.passes[0], each, first=False)
             elif after is not None and after.kind == "refine":
                 latent = self._half(latent, each, after, first=True)
             else:
                 latent = self._sample(self._enlarged(latent, each), each)
         image = self.add("VAEDecode", samples=latent, vae=self.vae)
-        return self._resized(image, self.design.final)
+        return self._resized(image, self.choices.final)
 
     def _base(self, loader: Link) -> Conditioned:
-        design, model, clip = self.design, loader, [loader[0], 1]
-        for name, strength in design.loras:
+        choices, model, clip = self.choices, loader, [loader[0], 1]
+        for name, strength in choices.loras:
             model = self.add(
                 "LoraLoader",
                 model=model,
@@ -80,28 +80,28 @@ class _Builder:
                 strength_clip=strength,
             )
             clip = [model[0], 1]
-        if design.clip_skip is not None:
-            clip = self.add("CLIPSetLastLayer", clip=clip, stop_at_clip_layer=design.clip_skip)
-        if design.freeu is not None:
-            preset = NODES["FreeU_V2"].presets[design.freeu]
+        if choices.clip_skip is not None:
+            clip = self.add("CLIPSetLastLayer", clip=clip, stop_at_clip_layer=choices.clip_skip)
+        if choices.freeu is not None:
+            preset = NODES["FreeU_V2"].presets[choices.freeu]
             model = self.add("FreeU_V2", model=model, **preset)
-        if design.pag is not None:
-            model = self.add("PerturbedAttentionGuidance", model=model, scale=design.pag)
+        if choices.pag is not None:
+            model = self.add("PerturbedAttentionGuidance", model=model, scale=choices.pag)
         return self._conditioned(model, clip)
 
     def _conditioned(self, model: Link, clip: Link) -> Conditioned:
-        design = self.design
-        text = _PREFIXES[design.prefix or ""] + PROMPT
+        choices = self.choices
+        text = _PREFIXES[choices.prefix or ""] + PROMPT
         positive = self.add("CLIPTextEncode", text=text, clip=clip)
-        if design.concat is not None:
-            extra = self.add("CLIPTextEncode", text=design.concat, clip=clip)
+        if choices.concat is not None:
+            extra = self.add("CLIPTextEncode", text=choices.concat, clip=clip)
             positive = self.add(
                 "ConditioningConcat", conditioning_to=positive, conditioning_from=extra
             )
-        if design.negative == ZERO:
+        if choices.negative == ZERO:
             negative = self.add("ConditioningZeroOut", conditioning=positive)
         else:
-            negative = self.add("CLIPTextEncode", text=design.negative or "", clip=clip)
+            negative = self.add("CLIPTextEncode", text=choices.negative or "", clip=clip)
         return Conditioned(model, positive, negative)
 
     def _inputs(self, each: Pass) -> dict[str, Any]:

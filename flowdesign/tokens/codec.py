@@ -10,7 +10,7 @@ from functools import lru_cache
 from flowdesign.catalog import known_assets
 from flowdesign.tokens.automaton import Automaton
 from flowdesign.tokens.builder import build
-from flowdesign.tokens.design import design_of, words_of
+from flowdesign.tokens.choices import choices_of, words_of
 from flowdesign.tokens.reader import NotInLanguage, fail, read
 from flowdesign.tokens.snapping import Snapper
 from flowdesign.tokens.vocabulary import VOCABULARY, UnknownToken, Vocabulary, Word
@@ -81,7 +81,7 @@ def decode(tokens: Sequence[int], vocabulary: Vocabulary = VOCABULARY) -> Decode
     problems = _faults(tokens, vocabulary)
     if problems:
         return Decoded(None, tuple(problems))
-    return Decoded(build(design_of([vocabulary.words[token] for token in tokens])), ())
+    return Decoded(build(choices_of([vocabulary.words[token] for token in tokens])), ())
 
 
 def _faults(tokens: object, vocabulary: Vocabulary) -> list[Problem]:

@@ -43,7 +43,7 @@ class State(NamedTuple):
 
 START = State("ckpt")
 DONE = State("done")
-Choices = Iterator[tuple[Word, State]]
+Following = Iterator[tuple[Word, State]]
 
 # The choices that every sentence makes, in order, and nothing later depends on.
 _SIMPLE = {
@@ -77,7 +77,7 @@ class Grammar:
             )
         }
 
-    def choices(self, state: State) -> Choices:
+    def choices(self, state: State) -> Following:
         """Yield every word that may follow with the state it leads to; dead ends included."""
         if state.phase in _SIMPLE:
             following = state._replace(phase=_SIMPLE[state.phase])
@@ -97,11 +97,11 @@ class Grammar:
             ):
                 yield Word(group, value)
 
-    def _checkpoint(self, state: State) -> Choices:
+    def _checkpoint(self, state: State) -> Following:
         for word in self._words("ckpt", state):
             yield word, State("lora", base=word.value)
 
-    def _lora(self, state: State) -> Choices:
+    def _lora(self, state: State) -> Following:
         closed = state._replace(phase="clip_skip", lora=0, loras=0)
         for word in self._words("lora", state):
             index = _VALUES["lora"].index(word.value)
@@ -110,7 +110,7 @@ class Grammar:
             elif index > state.lora:
                 yield word, state._replace(phase="strength", lora=index, loras=state.loras + 1)
 
-    def _strength(self, state: State) -> Choices:
+    def _strength(self, state: State) -> Following:
         full = state.loras == MAX_LORAS
         following = (
             state._replace(phase="clip_skip", lora=0, loras=0)
@@ -120,14 +120,14 @@ class Grammar:
         for word in self._words("strength", state):
             yield word, following
 
-    def _size(self, state: State) -> Choices:
+    def _size(self, state: State) -> Following:
         for width, height in _family(state).sizes:
             yield (
                 Word("size", (width, height)),
                 state._replace(phase="sampler", width=width, height=height),
             )
 
-    def _cfg(self, state: State) -> Choices:
+    def _cfg(self, state: State) -> Following:
         refined = state.target == "refine"
         later = "denoise" if state.passes and not refined else "after"
         following = state._replace(
@@ -136,7 +136,7 @@ class Grammar:
         for word in self._words("cfg", state):
             yield word, following
 
-    def _after(self, state: State) -> Choices:
+    def _after(self, state: State) -> Following:
         if state.passes < MAX_PASSES:
             if state.passes == 1:
                 yield Word("pass", "refine"), state._replace(phase="model", target="refine")
@@ -145,11 +145,11 @@ class Grammar:
         yield from self._enlarge(state._replace(target="final"))
         yield END_WORD, DONE
 
-    def _method(self, state: State) -> Choices:
+    def _method(self, state: State) -> Following:
         for word in self._words("method", state):
             yield word, state._replace(phase="scale")
 
-    def _enlarge(self, state: State) -> Choices:
+    def _enlarge(self, state: State) -> Following:
         """An upscale model, which a resize may follow, or a resize alone."""
         for word in self._words("upscaler", state):
             row = asset("upscale_models", word.value)
@@ -162,18 +162,18 @@ class Grammar:
         for word in self._words("resize", state):
             yield word, state._replace(phase="scale")
 
-    def _reduce(self, state: State) -> Choices:
+    def _reduce(self, state: State) -> Following:
         for word in self._words("resize", state):
             yield word, state._replace(phase="shrink")
         yield from self._resized(state)
 
-    def _scale(self, state: State) -> Choices:
+    def _scale(self, state: State) -> Following:
         yield from self._scales(state, enlarge=True)
 
-    def _shrink(self, state: State) -> Choices:
+    def _shrink(self, state: State) -> Following:
         yield from self._scales(state, enlarge=False)
 
-    def _scales(self, state: State, enlarge: bool) -> Choices:
+    def _scales(self, state: State, enlarge: bool) -> Following:
         for word in self._words("scale", state):
             if (word.value > 1) == enlarge:
                 sides = [
@@ -195,14 +195,14 @@ class Grammar:
             final = state.target == "final"
             yield state._replace(phase="end" if final else "model", least=0)
 
-    def _resized(self, state: State) -> Choices:
+    def _resized(self, state: State) -> Following:
         """The choices after a resize is complete, without a word of its own."""
         unit = self._unit(state)
         if state.width % unit == 0 and state.height % unit == 0:
             for following in self._landing(state):
                 yield from self.choices(following)
 
-    def _model(self, state: State) -> Choices:
+    def _model(self, state: State) -> Following:
         refine = state.target == "refine"
         following = state._replace(phase="switch" if refine else "sampler", least=0)
         for word in self._words("model", state):
@@ -211,7 +211,7 @@ class Grammar:
             elif word.value not in (BASE, state.base) and state.second in ("", word.value):
                 yield word, following._replace(second=word.value)
 
-    def _end(self, state: State) -> Choices:
+    def _end(self, state: State) -> Following:
         yield END_WORD, DONE
 
 
@@ -236,7 +236,7 @@ def _scaled(side: int, scale: float, unit: int) -> int:
     return whole * unit if whole and abs(exact - whole) <= ROUNDING * exact else 0
 
 
-_PHASES: dict[str, Callable[[Grammar, State], Choices]] = {
+_PHASES: dict[str, Callable[[Grammar, State], Following]] = {
     "ckpt": Grammar._checkpoint,
     "lora": Grammar._lora,
     "strength": Grammar._strength,

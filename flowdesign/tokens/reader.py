@@ -1,6 +1,6 @@
-"""From a graph to its design, if the vocabulary can say it.
+"""From a graph to its choices, if the vocabulary can say it.
 
-Reading follows the chain back from the image and looks only at what it must; then the design is
+Reading follows the chain back from the image and looks only at what it must; then its graph is
 built again and compared, so whatever differs from what the sentence implies is found and named.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 from flowdesign.catalog import NEGATIVES, PREFIXES
 from flowdesign.nodes import NODES
 from flowdesign.tokens.builder import build, switch_step
-from flowdesign.tokens.design import Design, Pass, Resize
+from flowdesign.tokens.choices import Choices, Pass, Resize
 from flowdesign.tokens.vocabulary import BASE, SWITCHES, ZERO, phrase
 from flowdesign.workflow import PROMPT, Problem, Workflow, digests, nodes_of, source
 
@@ -33,24 +33,24 @@ def fail(node: str, message: str, name: str = "") -> NotInLanguage:
     return NotInLanguage([Problem("not_in_language", node, name, message)])
 
 
-def read(workflow: Workflow) -> Design:
-    """Return the design of a canonical, unbound and snapped workflow; raises NotInLanguage."""
-    design = _Reader(workflow).design()
-    said = set(digests(build(design)).values())
+def read(workflow: Workflow) -> Choices:
+    """Return the choices of a canonical, unbound and snapped workflow; raises NotInLanguage."""
+    choices = _Reader(workflow).choices()
+    said = set(digests(build(choices)).values())
     for node, digest in digests(workflow).items():
         if digest not in said:
             class_type = workflow[node]["class_type"]
             raise fail(
                 node, f"Node '{node}' ({class_type}) is not wired as the vocabulary wires it."
             )
-    return design
+    return choices
 
 
 class _Reader:
     def __init__(self, workflow: Workflow) -> None:
         self.workflow = workflow
 
-    def design(self) -> Design:
+    def choices(self) -> Choices:
         outputs = nodes_of(self.workflow, "SaveImage")
         if len(outputs) != 1:
             raise fail("", f"A sentence has one image to save, this workflow has {len(outputs)}.")
@@ -64,7 +64,7 @@ class _Reader:
         model = self._behind(freeu, "model") if freeu else model
         loras, checkpoint = self._loras(model)
         empty = self._inputs(self._expect(self._behind(first, "latent_image"), "EmptyLatentImage"))
-        return Design(
+        return Choices(
             checkpoint=checkpoint,
             loras=loras,
             clip_skip=self._clip_skip(first),

@@ -1,4 +1,7 @@
-"""The web page. `build_app` makes it, `launch` serves it; only this package imports gradio."""
+"""The web page. `build_app` makes it, `launch` serves it, `run` does both and loads the models.
+
+Only this package imports gradio.
+"""
 
 from __future__ import annotations
 
@@ -57,12 +60,24 @@ def launch(app: gr.Blocks, **options: Any) -> None:
     )
 
 
-def open_in_background() -> Future[Studio]:
-    """Load policy and models in a thread, so that the page is reachable at once.
+def run(host: str | None, port: int) -> None:
+    """Serve the page and load the models; returns when the server ends.
+
+    Loading begins once the page is reachable: importing torch and diffusers takes many seconds, and
+    would share the processor with the start of the server.
+    """
+    opening: Future[Studio] = Future()
+    app = build_app(opening)
+    launch(app, server_name=host, server_port=port, prevent_thread_lock=True)
+    open_in_background(opening)
+    app.block_thread()
+
+
+def open_in_background(opening: Future[Studio]) -> None:
+    """Load policy and models in a thread.
 
     Results go where Gradio may serve files from: its own upload folder.
     """
-    opening: Future[Studio] = Future()
 
     def work() -> None:
         try:
@@ -72,7 +87,6 @@ def open_in_background() -> Future[Studio]:
             raise
 
     threading.Thread(target=work, name="opening the studio", daemon=True).start()
-    return opening
 
 
 def _watch(opening: Future[Studio], state: gr.HTML, app: gr.Blocks) -> None:

@@ -9,8 +9,9 @@ TEXT = """
 words. A grammar lets it say only workflows that run with the models installed here.</li>
 <li><b>3. Workflow</b>The sentence is a ComfyUI graph: checkpoint, LoRAs, sampler, schedule, steps, passes,
 upscaler. You see it drawn, and can take it away as JSON.</li>
-<li><b>4. Render</b>The graph is rebuilt with diffusers and run. Each image says whether it is exact or
-approximate compared with ComfyUI, and its PNG carries the whole workflow.</li>
+<li><b>4. Render</b>The graph is rebuilt with diffusers and run. Each image says whether it is exact
+(ComfyUI's rules for noise, noise levels, samplers and texts, followed in float32) or approximate, and its PNG
+carries the whole workflow.</li>
 </ol>
 <h2>What to expect today</h2>
 <p>The image models are miniatures trained by this project: simple shapes in a few styles, 64 to 128 pixels

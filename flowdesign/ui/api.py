@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+import logging
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import gradio as gr
 
+from flowdesign.designs import say_fault
 from flowdesign.studio import BadRequest, Designed, Event, Failed, Rendered, Request, Studio
+from flowdesign.ui.tasks import TICK, NotLoaded, until_loaded
+
+log = logging.getLogger(__name__)
+Answers = list[dict[str, Any]]
 
 
 def add_api(opening: Future[Studio]) -> None:
@@ -15,8 +23,11 @@ def add_api(opening: Future[Studio]) -> None:
 
     def design(
         prompt: str, count: int = 1, seed: int = 0, temperature: float = 1.0
-    ) -> list[dict[str, Any]]:
+    ) -> Iterator[Answers]:
         """Design workflows for a prompt and render each.
+
+        Gives the designs so far whenever one is finished, and every half second besides: that is
+        when a client that has gone away is noticed, and the work stopped.
 
         Args:
             prompt: What the picture shows, up to 1,000 characters.
@@ -29,16 +40,42 @@ def add_api(opening: Future[Studio]) -> None:
             and the image as a file, or the reason why there is none.
         """
         try:
-            asked = Request(prompt, count, seed, temperature).checked()
-        except BadRequest as problem:
+            yield from _designs(opening, Request(prompt, count, seed, temperature).checked())
+        except (BadRequest, NotLoaded) as problem:
             raise gr.Error(str(problem), print_exception=False) from problem
-        return [
-            _answer(event)
-            for event in opening.result().design(asked)
-            if not isinstance(event, Designed)
-        ]
+        except Exception as fault:  # of any part; the log has the traceback
+            log.exception("The design failed")
+            words = f"The design failed: {say_fault(fault)}"
+            raise gr.Error(words, print_exception=False) from fault
 
     gr.api(design, api_name="design", concurrency_id="studio", concurrency_limit=1)
+
+
+def _designs(opening: Future[Studio], asked: Request) -> Iterator[Answers]:
+    """Yield the designs so far, at least every `TICK` seconds. Closing it stops the work.
+
+    The work has a thread of its own, because a generator can only be closed where it yields.
+    """
+    stop = threading.Event()
+    found: Answers = []
+    worker = ThreadPoolExecutor(1, thread_name_prefix="design")
+    try:
+        for _ in until_loaded(opening, stop):
+            yield []
+        events = opening.result().design(asked, stop.is_set)
+        while True:
+            coming = worker.submit(next, events, None)
+            while not wait([coming], TICK).done:
+                yield list(found)
+            event = coming.result()
+            if event is None:
+                return
+            if not isinstance(event, Designed):
+                found.append(_answer(event))
+                yield list(found)
+    finally:
+        stop.set()
+        worker.shutdown(wait=False)
 
 
 def _answer(event: Event) -> dict[str, Any]:

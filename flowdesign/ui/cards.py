@@ -17,11 +17,17 @@ import gradio as gr
 from flowdesign.designs import Design, Restored, takes_prompt
 from flowdesign.studio import Designed, Failed, Rendered
 from flowdesign.ui.workflow_view import draw
-from flowdesign.workflow import Problem
+from flowdesign.workflow import Problem, limited, total
+
+MAX_PROBLEMS = 20  # of a file that are listed
 
 FIDELITY = {
-    "exact": ("fd-ok", "Exact", "The same numbers as ComfyUI would compute from this workflow."),
-    "approximate": ("fd-warn", "Approximate", "Close to what ComfyUI would make."),
+    "exact": (
+        "fd-ok",
+        "Exact",
+        "ComfyUI's rules for noise, noise levels, samplers and texts, followed in float32.",
+    ),
+    "approximate": ("fd-warn", "Approximate", "Close to what ComfyUI's rules would give."),
     "refused": ("fd-bad", "Refused", "This workflow cannot be reproduced here."),
 }
 
@@ -174,6 +180,9 @@ def _notes(notes: Sequence[str]) -> str:
 def _problems(problems: Sequence[Problem]) -> str:
     if not problems:
         return ""
-    lines = "".join(f"<li>{escape(problem.message)}</li>" for problem in problems)
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    return f'<p class="fd-note">{count} with this file:</p><ul class="fd-list">{lines}</ul>'
+    lines = "".join(
+        f"<li>{escape(problem.message)}</li>" for problem in limited(problems, MAX_PROBLEMS)
+    )
+    count = total(problems)
+    said = "1 problem" if count == 1 else f"{count} problems"
+    return f'<p class="fd-note">{said} with this file:</p><ul class="fd-list">{lines}</ul>'

@@ -8,16 +8,16 @@ waits out of the queue, and ends the running event for the browser.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotYet
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from flowdesign.catalog import Installed
-from flowdesign.designs import restore, takes_prompt
+from flowdesign.designs import restore, say_fault, takes_prompt
 from flowdesign.scenes import example_prompts
 from flowdesign.studio import (
     MAX_DESIGNS,
@@ -31,12 +31,14 @@ from flowdesign.studio import (
     Stopped,
     Studio,
     check_prompt,
+    check_seed,
     random_seed,
 )
 from flowdesign.ui import cards
-from flowdesign.ui.tasks import Task, Tasks
+from flowdesign.ui.tasks import NotLoaded, Task, Tasks, until_loaded
 from flowdesign.workflow import Workflow
 
+log = logging.getLogger(__name__)
 Updates = dict[Any, Any]
 
 AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -179,29 +181,29 @@ class Playground:
     def ask_design(
         self,
         prompt: str,
-        count: float,
-        seed: str,
+        count: float | None,
+        seed: str | None,
         random: bool,
         temperature: float,
         request: gr.Request,
     ) -> Updates:
         """Check what was asked and take a place in the queue."""
         try:
-            number = random_seed() if random or not seed.strip() else read_seed(seed)
-            asked = Request(prompt or "", int(count), number, temperature).checked()
+            number = random_seed() if random else chosen_seed(seed)
+            asked = Request(prompt or "", _whole(count), number, temperature).checked()
         except BadRequest as problem:
             return {self.status: cards.status(str(problem), "bad")}
         task = Task(lambda studio, cancel: studio.design(asked, cancel), asked.count, number)
         return self._ask(task, request)
 
     def ask_render(
-        self, workflow: Workflow | None, prompt: str, seed: str, request: gr.Request
+        self, workflow: Workflow | None, prompt: str, seed: str | None, request: gr.Request
     ) -> Updates:
         """Ask for the restored workflow with the prompt and the seed that the page shows."""
         try:
             if workflow is None:
                 raise BadRequest("There is no restored workflow. Drop a PNG or JSON file first.")
-            number = read_seed(seed) if seed.strip() else random_seed()
+            number = chosen_seed(seed)
             text = check_prompt(prompt or "") if takes_prompt(workflow) else ""
         except BadRequest as problem:
             return {self.status: cards.status(str(problem), "bad")}
@@ -218,8 +220,11 @@ class Playground:
         try:
             yield from self._wait(task)
             yield from self._show(task)
-        except BadRequest as problem:
+        except (BadRequest, NotLoaded) as problem:
             yield self._idle(str(problem), "bad")
+        except Exception as fault:  # of any part; the page must be usable again
+            log.exception("The design failed")
+            yield self._failed(task, fault)
         finally:
             self.tasks.end(page, task)  # also when Gradio closes this because the page has gone
 
@@ -284,18 +289,20 @@ class Playground:
             updates[self.slots[task.current.index]] = cards.stopped(task.current)
         return updates
 
+    def _failed(self, task: Task, fault: Exception) -> Updates:
+        reason = say_fault(fault)
+        updates = self._idle(f"The design failed: {reason}", "bad")
+        if task.current:
+            index, design = task.current.index, task.current.design
+            updates[self.slots[index]] = cards.failed(Failed(index, reason, design))
+        return updates
+
     def _wait(self, task: Task) -> Iterator[Updates]:
         """Say that the models are loading, until they are there."""
         if not self.opening.done():
             yield self._busy("The models are still loading. Your design starts right after.")
-        while not task.stop.is_set():
-            try:
-                self.opening.result(timeout=0.2)
-                return
-            except NotYet:
-                continue
-            except Exception as fault:  # shown to the visitor; the log has the traceback
-                raise BadRequest(f"The models could not be loaded: {fault}") from fault
+        for _ in until_loaded(self.opening, task.stop):
+            pass
 
     def _show(self, task: Task) -> Iterator[Updates]:
         if task.stop.is_set():
@@ -330,7 +337,17 @@ def read_seed(text: str) -> int:
     digits = text.strip()
     if not (digits.isascii() and digits.isdigit() and len(digits) <= len(str(MAX_SEED))):
         raise BadRequest(f"The seed is a whole number from 0 to {MAX_SEED}, not '{digits[:40]}'.")
-    return int(digits)
+    return check_seed(int(digits))
+
+
+def chosen_seed(text: str | None) -> int:
+    """The seed in the text box, a random one when it is empty. Raises BadRequest."""
+    return read_seed(text) if text and text.strip() else random_seed()
+
+
+def _whole(number: float | None) -> Any:
+    """A slider's number as int; what is none stays as it is, for the check that follows."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
 def _finished(event: Rendered | Failed) -> str:

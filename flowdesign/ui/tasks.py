@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 
+from flowdesign.designs import say_fault
 from flowdesign.studio import Cancel, Designed, Event, Studio
+
+TICK = 0.5  # seconds between two looks at whether to go on
+
+
+class NotLoaded(RuntimeError):
+    """The models could not be loaded; the message says why."""
 
 
 @dataclass(eq=False)
@@ -60,3 +68,13 @@ class Tasks:
         if task is not None:
             self.end(page, task)
         return task
+
+
+def until_loaded(opening: Future[Studio], stop: threading.Event) -> Iterator[None]:
+    """Yield now and then until the studio is open or `stop` is set. Raises NotLoaded."""
+    while not wait([opening], TICK).done:
+        yield
+        if stop.is_set():
+            return
+    if fault := opening.exception():
+        raise NotLoaded(f"The models could not be loaded: {say_fault(fault)}") from fault

@@ -7,6 +7,7 @@ are CSS pixels; the origin is the top left corner.
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -56,8 +57,8 @@ class _Item:
     layer: int
     size: Size | None = None
     top: float = 0.0
-    before: list[tuple[_Item, float, float]] = field(default_factory=list)
-    after: list[tuple[_Item, float, float]] = field(default_factory=list)
+    before: list[_Joint] = field(default_factory=list)
+    after: list[_Joint] = field(default_factory=list)
 
     @property
     def height(self) -> float:
@@ -67,6 +68,9 @@ class _Item:
         """Wire this item to one in the next layer, at these heights below their tops."""
         self.after.append((other, mine, theirs))
         other.before.append((self, theirs, mine))
+
+
+_Joint = tuple[_Item, float, float]  # the other end, and the heights below the two tops
 
 
 def lay_out(sizes: Mapping[str, Size], links: Sequence[Link]) -> Layout:
@@ -85,9 +89,12 @@ def _layers(keys: Sequence[str], links: Sequence[Link]) -> dict[str, int]:
     """The longest way from a start; then loaders move right, next to what they feed."""
     layer = dict.fromkeys(keys, 0)
     for _ in keys:  # at most one more layer per round: a cycle cannot run away
+        before = dict(layer)
         for link in links:
             if layer[link.source] + 1 < len(keys):
                 layer[link.target] = max(layer[link.target], layer[link.source] + 1)
+        if layer == before:
+            break
     fed = {link.target for link in links}
     for key in keys:
         users = [layer[link.target] for link in links if link.source == key]
@@ -173,37 +180,53 @@ def _untangle(columns: list[list[_Item]]) -> None:
         column[:] = order
         _stack(column)
     for _ in range(SWEEPS):
-        swapped = [_swap_pairs(columns, column) for column in columns]
+        swapped = [_swap_pairs(column) for column in columns]
         if not any(swapped):
             return
 
 
-def _swap_pairs(columns: list[list[_Item]], column: list[_Item]) -> bool:
-    """Swap neighbours in a column where that removes crossings."""
-    fewest, better = _crossings(columns), False
+def _swap_pairs(column: list[_Item]) -> bool:
+    """Swap neighbours in a column where that removes crossings.
+
+    Only the wires of the two can begin or cease to cross, so nothing else is counted.
+    """
+    swapped = False
     for place in range(len(column) - 1):
-        column[place : place + 2] = reversed(column[place : place + 2])
-        _stack(column)
-        crossings = _crossings(columns)
-        if crossings < fewest:
-            fewest, better = crossings, True
-        else:
-            column[place : place + 2] = reversed(column[place : place + 2])
-            _stack(column)
-    return better
+        upper, lower = column[place : place + 2]
+        if _gain(upper.before, lower.before) + _gain(upper.after, lower.after) > 0:
+            column[place : place + 2] = lower, upper
+            lower.top = upper.top
+            upper.top = lower.top + lower.height + _gap(lower)
+            swapped = True
+    return swapped
+
+
+def _gain(upper: list[_Joint], lower: list[_Joint]) -> int:
+    """How many crossings go when two neighbours change places, less those that come."""
+    ends = [other.top + theirs for other, _, theirs in lower]
+    return sum(
+        (other.top + theirs > end) - (other.top + theirs < end)
+        for other, _, theirs in upper
+        for end in ends
+    )
 
 
 def _crossings(columns: list[list[_Item]]) -> int:
     """How many pairs of wires cross between neighbouring columns."""
-    count = 0
-    for column in columns:
-        ends = [
-            (item.top + mine, other.top + theirs)
-            for item in column
-            for other, mine, theirs in item.after
-        ]
-        for place, (left, right) in enumerate(ends):
-            count += sum((left - a) * (right - b) < 0 for a, b in ends[:place])
+    return sum(_inversions(column) for column in columns)
+
+
+def _inversions(column: list[_Item]) -> int:
+    """The crossings right of a column: pairs of wires that end in another order than they begin."""
+    ends = sorted(
+        (item.top + mine, other.top + theirs)
+        for item in column
+        for other, mine, theirs in item.after
+    )
+    count, seen = 0, list[float]()
+    for _, right in ends:
+        count += len(seen) - bisect_right(seen, right)
+        insort(seen, right)
     return count
 
 

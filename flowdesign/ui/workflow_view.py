@@ -14,7 +14,7 @@ from typing import Any
 
 from flowdesign.nodes import NODES
 from flowdesign.ui.workflow_layout import Layout, Link, Size, lay_out
-from flowdesign.workflow import Workflow
+from flowdesign.workflow import Workflow, is_link
 
 WIDTH = 156.0
 TITLE = 24.0
@@ -104,17 +104,8 @@ def _links(workflow: Workflow) -> list[Link]:
         Link(value[0], value[1], key, name)
         for key, node in workflow.items()
         for name, value in node["inputs"].items()
-        if _is_link(value) and value[0] in workflow
+        if is_link(value) and value[0] in workflow
     ]
-
-
-def _is_link(value: Any) -> bool:
-    return (
-        isinstance(value, (list, tuple))
-        and len(value) == 2
-        and isinstance(value[0], str)
-        and isinstance(value[1], int)
-    )
 
 
 def _box(key: str, node: Mapping[str, Any], links: list[Link]) -> _Box:
@@ -125,7 +116,7 @@ def _box(key: str, node: Mapping[str, Any], links: list[Link]) -> _Box:
     outputs = tuple(names[i] if i < len(names) else "output" for i in range(used + 1))
     settings: list[tuple[str, str]] = []
     for name, value in node["inputs"].items():
-        if not _is_link(value) and name not in HIDDEN:
+        if not is_link(value) and name not in HIDDEN:
             settings += _setting(name, value)
     return _Box(key, node["class_type"], wired, outputs, tuple(settings))
 

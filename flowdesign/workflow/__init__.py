@@ -8,32 +8,47 @@ from flowdesign.workflow.binding import PROMPT, bind, unbind
 from flowdesign.workflow.description import describe
 from flowdesign.workflow.graph import (
     DependencyCycle,
-    Problem,
     Workflow,
     canonical,
     digests,
+    is_link,
     nodes_of,
+    outputs_of,
     source,
     topological_order,
     workflow_hash,
 )
-from flowdesign.workflow.sizes import Size, sizes
-from flowdesign.workflow.validation import validate
+from flowdesign.workflow.problems import OF_VALUES, MoreProblems, Problem, limited, show, total
+from flowdesign.workflow.sizes import LEAST_LATENT_SIDE, VAE_FACTOR, Size, asked_size, sizes
+from flowdesign.workflow.validation import MAX_ID, MAX_NODES, every_problem, validate
 
 __all__ = [
+    "LEAST_LATENT_SIDE",
+    "MAX_ID",
+    "MAX_NODES",
+    "OF_VALUES",
     "PROMPT",
+    "VAE_FACTOR",
     "DependencyCycle",
+    "MoreProblems",
     "Problem",
     "Size",
     "Workflow",
+    "asked_size",
     "bind",
     "canonical",
     "describe",
     "digests",
+    "every_problem",
+    "is_link",
+    "limited",
     "nodes_of",
+    "outputs_of",
+    "show",
     "sizes",
     "source",
     "topological_order",
+    "total",
     "unbind",
     "validate",
     "workflow_hash",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from flowdesign.nodes import NODES, Input
+from flowdesign.workflow.problems import show
 
 Workflow = dict[str, dict[str, Any]]
 _SOCKETS = {
@@ -22,19 +22,11 @@ class DependencyCycle(ValueError):
     """The nodes of `path` depend on themselves."""
 
     def __init__(self, path: tuple[str, ...]) -> None:
-        shown = (*path[:MAX_SHOWN], "...", path[-1]) if len(path) > MAX_SHOWN + 1 else path
-        super().__init__(f"The nodes {' -> '.join(shown)} depend on themselves.")
+        names = [show(node)[1:-1] for node in path]  # one line, short, without quotes
+        if len(names) > MAX_SHOWN + 1:
+            names = [*names[:MAX_SHOWN], "...", names[-1]]
+        super().__init__(f"The nodes {' -> '.join(names)} depend on themselves.")
         self.path = path
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong, where. Codes are ComfyUI's where it has one; node and input may be empty."""
-
-    code: str
-    node: str
-    input: str
-    message: str
 
 
 def is_link(value: object) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from flowdesign.catalog import asset
 from flowdesign.workflow.graph import Workflow, source, topological_order
 
-VAE_FACTOR = 8  # pixels of an image per latent element, per side
+VAE_FACTOR = 8  # pixels of an image per latent element, per side: ComfyUI's latents assume it
+LEAST_LATENT_SIDE = 64  # pixels; LatentUpscale asks for no less
 UNKNOWN_SCALE = 4  # assumed of an upscale model that the catalogue does not know
 MAX_PIXELS = {"LATENT": 2048 * 2048, "IMAGE": 4096 * 4096}
 
@@ -85,26 +86,31 @@ def _image_by(before: Size, inputs: dict[str, Any], workflow: Workflow) -> Size:
     return before._replace(width=round(before.width * scale), height=round(before.height * scale))
 
 
-def _asked(before: Size, inputs: dict[str, Any], least: int) -> tuple[int, int]:
-    """Return the asked size; a side of 0 follows from the other one, as in ComfyUI."""
-    width, height = int(inputs["width"]), int(inputs["height"])
-    if width == 0 and height == 0:
-        return before.width, before.height
-    if width == 0:
-        width = round(before.width * max(least, height) / before.height)
-    if height == 0:
-        height = round(before.height * max(least, width) / before.width)
-    return max(least, width), max(least, height)
+def asked_size(
+    inputs: Mapping[str, Any], width: int, height: int, least: int
+) -> tuple[int, int] | None:
+    """Return the (width, height) that a resize of something of this shape asks for.
+
+    A side of 0 follows from the other one; None when both are 0, which changes nothing. As ComfyUI.
+    """
+    new_width, new_height = int(inputs["width"]), int(inputs["height"])
+    if new_width == 0 and new_height == 0:
+        return None
+    if new_width == 0:
+        new_width = round(width * max(least, new_height) / height)
+    elif new_height == 0:
+        new_height = round(height * max(least, new_width) / width)
+    return max(least, new_width), max(least, new_height)
 
 
 def _latent_to(before: Size, inputs: dict[str, Any], workflow: Workflow) -> Size:
-    width, height = _asked(before, inputs, 64)
-    return _latent(before, width // VAE_FACTOR, height // VAE_FACTOR)
+    size = asked_size(inputs, before.width, before.height, LEAST_LATENT_SIDE)
+    return _latent(before, size[0] // VAE_FACTOR, size[1] // VAE_FACTOR) if size else before
 
 
 def _image_to(before: Size, inputs: dict[str, Any], workflow: Workflow) -> Size:
-    width, height = _asked(before, inputs, 1)
-    return before._replace(width=width, height=height)
+    size = asked_size(inputs, before.width, before.height, 1)
+    return before._replace(width=size[0], height=size[1]) if size else before
 
 
 def _image_by_model(before: Size, inputs: dict[str, Any], workflow: Workflow) -> Size:

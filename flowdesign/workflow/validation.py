@@ -16,45 +16,44 @@ from typing import Any
 from flowdesign import catalog
 from flowdesign.catalog import Installed, singular, suggest
 from flowdesign.nodes import NODES, Input, NodeType
-from flowdesign.workflow.graph import DependencyCycle, Problem, Workflow, is_link, links, post_order
-from flowdesign.workflow.sizes import sizes
+from flowdesign.workflow.graph import (
+    DependencyCycle,
+    Workflow,
+    is_link,
+    links,
+    outputs_of,
+    post_order,
+)
+from flowdesign.workflow.limits import over_limits
+from flowdesign.workflow.problems import Problem, limited, show
 
 MAX_NODES = 500
+MAX_ID = 200  # characters of a node's id
 MAX_TEXT = 20_000  # characters of one text
-MAX_STEPS = 1_000  # of all samplers together
 MAX_BITS = 64  # of a whole number: a seed needs them
 
 
 def validate(value: object, installed: Installed | None = None) -> list[Problem]:
     """Return what keeps a value from being a workflow that runs here; an empty list is good.
 
-    `installed` is what file names are checked against: by default a fresh scan.
+    `installed` is what file names are checked against: by default a fresh scan. Of very many
+    problems the first are listed, those of structure before those of values.
     """
+    return limited(every_problem(value, installed))
+
+
+def every_problem(value: object, installed: Installed | None = None) -> list[Problem]:
+    """Return what `validate` returns before it is limited."""
     shape = list(_shape(value))
     if shape or not isinstance(value, dict):
         return shape
-    problems = [] if _outputs(value) else [_no_outputs()]
-    wanted = _reachable(value, _outputs(value) or value)
+    problems = [] if outputs_of(value) else [_no_outputs()]
+    wanted = _reachable(value, outputs_of(value) or value)
     models = catalog.installed() if installed is None else installed
     for node in wanted:
         problems += _node(value, node, models)
     problems += _cycles(value, wanted)
-    return problems or [*_amounts({node: value[node] for node in wanted})]
-
-
-def show(value: object) -> str:
-    """Return a value for a message: short, on one line, and safe for any value."""
-    if isinstance(value, str):
-        return repr(value if len(value) <= 60 else value[:57] + "...")
-    if isinstance(value, bool | float) or value is None:
-        return {True: "true", False: "false", None: "null"}.get(value, repr(value))  # type: ignore[arg-type]
-    if isinstance(value, int):
-        return str(value) if value.bit_length() <= 64 else "a very large number"
-    if isinstance(value, list | tuple):
-        return f"a list of {len(value)} item{'s' * (len(value) != 1)}"
-    if isinstance(value, dict):
-        return f"an object with {len(value)} key{'s' * (len(value) != 1)}"
-    return f"a {type(value).__name__}"
+    return problems or [*over_limits({node: value[node] for node in wanted})]
 
 
 def _shape(value: object) -> Iterator[Problem]:
@@ -77,6 +76,12 @@ def _node_shape(key: object, node: object) -> Iterator[Problem]:
         message = f"The id of a node is a string, not {show(key)}."
         yield Problem("invalid_prompt", show(key), "", message)
         return
+    if len(key) > MAX_ID:
+        message = (
+            f"The id {show(key)} of a node has {len(key)} characters; at most {MAX_ID} are read."
+        )
+        yield Problem("invalid_prompt", show(key), "", message)
+        return
     if not isinstance(node, dict):
         message = f"Node {show(key)} is not an object, but {show(node)}."
         yield Problem("invalid_prompt", key, "", message)
@@ -91,10 +96,6 @@ def _node_shape(key: object, node: object) -> Iterator[Problem]:
     elif not isinstance(inputs, dict):
         message = f"Node {show(key)} ({class_type}) has no inputs object."
         yield Problem("invalid_prompt", key, "", message)
-
-
-def _outputs(workflow: Workflow) -> list[str]:
-    return [n for n, node in workflow.items() if NODES[node["class_type"]].is_output]
 
 
 def _no_outputs() -> Problem:
@@ -234,15 +235,3 @@ def _cycles(workflow: Workflow, wanted: list[str]) -> Iterator[Problem]:
         post_order(needs, wanted)
     except DependencyCycle as cycle:
         yield Problem("dependency_cycle", cycle.path[0], "", str(cycle))
-
-
-def _amounts(workflow: Workflow) -> Iterator[Problem]:
-    """Yield what is well formed and would take the machine down: pixels and steps."""
-    for node, size in sizes(workflow).items():
-        if size.fault:
-            message = f"Node {show(node)} ({workflow[node]['class_type']}): {size.fault}"
-            yield Problem("too_many_pixels", node, "", message)
-    steps = sum(int(node["inputs"].get("steps", 0)) for node in workflow.values())
-    if steps > MAX_STEPS:
-        message = f"All samplers together take {steps} steps; at most {MAX_STEPS} are allowed."
-        yield Problem("too_many_steps", "", "", message)

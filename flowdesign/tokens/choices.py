@@ -35,7 +35,7 @@ class Pass:
 
 
 @dataclass(frozen=True)
-class Design:
+class Choices:
     """All the choices of a sentence; None is a choice against."""
 
     checkpoint: str
@@ -70,10 +70,10 @@ class _Words:
         return None if word.value == NONE else word.value
 
 
-def design_of(words: Sequence[Word]) -> Design:
-    """Return the design that an accepted sentence describes."""
+def choices_of(words: Sequence[Word]) -> Choices:
+    """Return the choices that an accepted sentence makes."""
     reader = _Words(words)
-    return Design(
+    return Choices(
         checkpoint=reader.take("ckpt"),
         loras=tuple(_loras(reader)),
         clip_skip=reader.take("clip_skip"),
@@ -126,20 +126,20 @@ def _resize(reader: _Words) -> Resize:
     return Resize(upscaler, reader.take("resize"), reader.take("scale"))
 
 
-def words_of(design: Design) -> tuple[Word, ...]:
-    """Return the sentence of a design: the inverse of `design_of`."""
-    words = [Word("ckpt", design.checkpoint)]
-    for name, strength in design.loras:
+def words_of(choices: Choices) -> tuple[Word, ...]:
+    """Return the sentence of choices: the inverse of `choices_of`."""
+    words = [Word("ckpt", choices.checkpoint)]
+    for name, strength in choices.loras:
         words += [Word("lora", name), Word("strength", strength)]
-    if len(design.loras) < MAX_LORAS:
+    if len(choices.loras) < MAX_LORAS:
         words.append(Word("lora", NONE))
     for group in ("clip_skip", "vae", "freeu", "pag", "prefix", "concat", "negative"):
-        value = getattr(design, group)
+        value = getattr(choices, group)
         words.append(Word(group, NONE if value is None else value))
-    words.append(Word("size", design.size))
-    for each in design.passes:
+    words.append(Word("size", choices.size))
+    for each in choices.passes:
         words += _pass_words(each)
-    return (*words, *_resize_words(design.final, "resize"), END_WORD)
+    return (*words, *_resize_words(choices.final, "resize"), END_WORD)
 
 
 def _pass_words(each: Pass) -> list[Word]:
