@@ -7,7 +7,6 @@ The state is safetensors plus one JSON file; no pickle is ever read.
 from __future__ import annotations
 
 import math
-import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from flowdesign.config import Step
+from flowdesign.runs import replace_file
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,8 @@ class _State:
                 f"first.{name}": moments["exp_avg"],
                 f"second.{name}": moments["exp_avg_sq"],
             }
-        part = self.path.with_suffix(".part")
-        save_file({k: v.contiguous() for k, v in tensors.items()}, part)
-        os.replace(part, self.path)
+        whole = {name: value.contiguous() for name, value in tensors.items()}
+        replace_file(self.path, lambda draft: save_file(whole, draft))
 
     def update(self, schedule: Schedule) -> None:
         """One optimizer step, then the moving average (short at first)."""

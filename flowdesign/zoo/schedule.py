@@ -54,8 +54,9 @@ class Crew:
             if not busy and all(need in self.ended for need in self.needs[name]):
                 with self._log(name).open("ab") as log:
                     self.running[name] = subprocess.Popen(
-                        [*self.command, name], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-                    )
+                        [*self.command, name], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                        start_new_session=True,  # Ctrl-C is for the parent, which ends them
+                    )  # fmt: skip
 
     def collect(self) -> list[str]:
         """Take the stages that ended since the last call. Raises StageFailed."""
