@@ -104,6 +104,7 @@ def test_a_fingerprint_follows_from_settings_seed_and_needs(tmp_path):
     assert fingerprint("mini_flat", place) == fingerprint("mini_flat", Place(tmp_path / "x"))
     assert fingerprint("mini_flat", place) != fingerprint("mini_flat", replace(place, seed=1))
     assert fingerprint("mini_flat", place) != fingerprint("mini_flat", other)
+    assert fingerprint("mini_2x", place) == fingerprint("mini_2x", other)
 
 
 def _toy_stages(monkeypatch):
@@ -116,7 +117,7 @@ def _toy_stages(monkeypatch):
         yield Step(0, 1)
 
     table = {
-        "a": Stage("a", (), lambda place: train("a", place), "loras/a.safetensors"),
+        "a": Stage("a", (), lambda place: train("a", place), (), "loras/a.safetensors"),
         "b": Stage("b", ("a",), lambda place: train("b", place)),
     }
     monkeypatch.setattr(stages, "BY_NAME", table)

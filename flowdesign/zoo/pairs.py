@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import replace
 
 from flowdesign.drawing import Scene, random_scene
@@ -30,6 +31,8 @@ WEIGHTS = {
     "position": 2.5,
     "color_attribution": 3.5,
 }
+# Thin strokes are hardest where they are long: large single objects.
+FINE_WEIGHTS = WEIGHTS | {"single_object": 2.0, "colors": 2.0, "color_attribution": 2.5}
 NAMED_COLOURS = 0.5  # share of two-object captions that name colours although the category does not
 
 
@@ -41,7 +44,7 @@ def training_pair(rng: random.Random, domain: Domain, variant_share: float) -> t
     while True:
         variant = rng.random() < variant_share
         crowd = variant and domain.backdrop is None
-        kind = "counting" if crowd else _category(rng)
+        kind = "counting" if crowd else _category(rng, domain)
         spec = _coloured(rng, random_spec(rng, domain, kind, variant))
         if split_of(text := caption(_loosen(rng, spec), rng)) == "train":
             return _tagged(rng, text, random_scene(rng, spec))
@@ -51,7 +54,7 @@ def random_text(rng: random.Random) -> tuple[str, Spec]:
     """Any caption of the train split, objects and styles mixed freely: for the text encoder."""
     while True:
         domain = rng.choice(DOMAINS)
-        spec = random_spec(rng, domain, _category(rng), rng.random() < 0.3)
+        spec = random_spec(rng, domain, _weighted(rng, WEIGHTS), rng.random() < 0.3)
         if rng.random() < 0.3:
             spec = replace(spec, style=rng.choice(STYLES))
         if rng.random() < 0.3:
@@ -63,8 +66,17 @@ def random_text(rng: random.Random) -> tuple[str, Spec]:
             return text, spec
 
 
-def _category(rng: random.Random) -> str:
-    return rng.choices(CATEGORIES, [WEIGHTS[c] for c in CATEGORIES])[0]
+def is_fine(domain: Domain) -> bool:
+    """Whether the domain's pictures have details that take longer to learn."""
+    return domain.style == "outline"
+
+
+def _category(rng: random.Random, domain: Domain) -> str:
+    return _weighted(rng, FINE_WEIGHTS if is_fine(domain) else WEIGHTS)
+
+
+def _weighted(rng: random.Random, weights: Mapping[str, float]) -> str:
+    return rng.choices(CATEGORIES, [weights[c] for c in CATEGORIES])[0]
 
 
 def _coloured(rng: random.Random, spec: Spec) -> Spec:

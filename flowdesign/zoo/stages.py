@@ -27,6 +27,7 @@ from flowdesign.scenes import DOMAINS, Domain
 from flowdesign.zoo.codec import decoder_loss, new_codec
 from flowdesign.zoo.fit import Schedule, fit
 from flowdesign.zoo.lora import add_lora, save_lora
+from flowdesign.zoo.pairs import is_fine
 from flowdesign.zoo.text import Reader, new_encoder, new_tokenizer, text_loss
 from flowdesign.zoo.unet import denoising_loss, make_latents, new_unet
 from flowdesign.zoo.upscaler import new_upscaler, save_upscaler, upscaling_loss
@@ -42,6 +43,9 @@ class Sizes:
     pictures: int = 3000  # from which the codec's components are computed
     decoder: Schedule = Schedule(1200, 1.5e-3, decay=0.6)
     base: Schedule = Schedule(3600, 1.5e-3, decay=0.4, ema=0.999)
+    fine_base: Schedule = Schedule(
+        5600, 1.5e-3, decay=0.4, ema=0.999
+    )  # of a domain with fine detail
     scenes: int = 20_000  # of one specialist's training set
     lora: Schedule = Schedule(700, 2e-3, decay=0.6, ema=0.99)
     lora_scenes: int = 4_000
@@ -72,6 +76,7 @@ class Stage:
     name: str
     needs: tuple[str, ...]
     train: Callable[[Place], Iterator[Step]]
+    uses: tuple[str, ...] = ()  # the fields of `Sizes` that it depends on
     publish: str = ""  # path below a models folder; empty for what only other stages use
 
 
@@ -129,7 +134,8 @@ def _train_base(domain: Domain, place: Place) -> Iterator[Step]:
     torch.manual_seed(place.seed)
     unet = new_unet()
     loss = denoising_loss(unet, data)
-    yield from fit(domain.checkpoint, {"unet": unet}, loss, place.sizes.base, place.folder(name), place.seed)  # fmt: skip
+    schedule = place.sizes.fine_base if is_fine(domain) else place.sizes.base
+    yield from fit(domain.checkpoint, {"unet": unet}, loss, schedule, place.folder(name), place.seed)  # fmt: skip
     unet.save_pretrained(place.part(name))
 
 
@@ -176,26 +182,41 @@ def _unet_stage(domain: Domain) -> str:
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage("text", (), _train_text),
-    Stage("codec", (), _make_codec),
-    *(Stage(_unet_stage(d), ("text", "codec"), partial(_train_base, d)) for d in DOMAINS),
-    Stage("decoder", ("codec",), _train_decoder),
+    Stage("text", (), _train_text, ("text",)),
+    Stage("codec", (), _make_codec, ("pictures",)),
     *(
-        Stage(d.lora, (_unet_stage(d),), partial(_train_lora, d), f"loras/{d.lora}.safetensors")
+        Stage(
+            _unet_stage(d), ("text", "codec"), partial(_train_base, d),
+            ("fine_base" if is_fine(d) else "base", "scenes"),
+        )
+        for d in DOMAINS
+    ),
+    Stage("decoder", ("codec",), _train_decoder, ("decoder",)),
+    *(
+        Stage(
+            d.lora, (_unet_stage(d),), partial(_train_lora, d), ("lora", "lora_scenes"),
+            f"loras/{d.lora}.safetensors",
+        )
         for d in DOMAINS
     ),
     *(
-        Stage(f"mini_{s}x", (), partial(_train_upscaler, s), f"upscale_models/mini_{s}x.safetensors")
+        Stage(
+            f"mini_{s}x", (), partial(_train_upscaler, s), ("upscaler",),
+            f"upscale_models/mini_{s}x.safetensors",
+        )
         for s in (2, 4)
     ),
     *(
         Stage(
-            d.checkpoint, (_unet_stage(d), "decoder"), partial(_pack, d), f"checkpoints/{d.checkpoint}"
+            d.checkpoint, (_unet_stage(d), "decoder"), partial(_pack, d), (),
+            f"checkpoints/{d.checkpoint}",
         )
         for d in DOMAINS
     ),
-    Stage("mini_vae", ("decoder",), partial(_copy_codec, "mini_vae", "decoder"), "vae/mini_vae"),
-    Stage("mini_vae_soft", ("codec",), partial(_copy_codec, "mini_vae_soft", "codec"), "vae/mini_vae_soft"),
+    *(
+        Stage(name, (source,), partial(_copy_codec, name, source), (), f"vae/{name}")
+        for name, source in (("mini_vae", "decoder"), ("mini_vae_soft", "codec"))
+    ),
 )  # fmt: skip
 BY_NAME = {stage.name: stage for stage in STAGES}
 
@@ -206,7 +227,8 @@ BY_NAME = {stage.name: stage for stage in STAGES}
 def fingerprint(name: str, place: Place) -> str:
     """Hash of all that decides a part: recipe, sizes, seed, and the same of what it needs."""
     needs = [fingerprint(need, place) for need in BY_NAME[name].needs]
-    text = json.dumps([RECIPE, name, repr(place.sizes), place.seed, needs])
+    sizes = [repr(getattr(place.sizes, each)) for each in BY_NAME[name].uses]
+    text = json.dumps([RECIPE, name, sizes, place.seed, needs])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -255,6 +277,6 @@ def smaller(sizes: Sizes, steps: int, scenes: int) -> Sizes:
         return replace(schedule, steps=steps)
 
     return Sizes(
-        cut(sizes.text), scenes, cut(sizes.decoder), cut(sizes.base), scenes, cut(sizes.lora), scenes,
+        cut(sizes.text), scenes, cut(sizes.decoder), cut(sizes.base), cut(sizes.fine_base), scenes, cut(sizes.lora), scenes,
         cut(sizes.upscaler),
     )  # fmt: skip
