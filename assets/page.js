@@ -29,7 +29,9 @@
   document.addEventListener("drop", (event) => {
     mark(false);
     if (!carriesFiles(event)) return;
-    const zone = document.getElementById("fd-drop");
+    // The zone in sight: the import's on the Data tab, else the Playground's.
+    const zones = ["fd-import", "fd-drop"].map((id) => document.getElementById(id));
+    const zone = zones.find((one) => one && one.offsetParent !== null) || zones[1];
     if (!zone || zone.contains(event.target)) return; // the zone takes its own drops
     event.preventDefault();
     const input = zone.querySelector("input[type=file]");

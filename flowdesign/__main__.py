@@ -1,4 +1,4 @@
-"""The command line: python -m flowdesign {design,render,validate,zoo,sft}.
+"""The command line: python -m flowdesign {design,render,validate,score,scorers,records,votes,collect,zoo,sft}.
 
 Heavy libraries are imported by the command that needs them, so that --help answers at once.
 """
@@ -18,7 +18,10 @@ from typing import Any
 
 from flowdesign import runs
 from flowdesign.catalog import ROOT, CatalogError, installed
+from flowdesign.collect.again import again
+from flowdesign.collect.command import tell_figures, tell_step
 from flowdesign.config import (
+    CollectConfig,
     ConfigError,
     RunConfig,
     SFTConfig,
@@ -28,6 +31,12 @@ from flowdesign.config import (
     from_flags,
 )
 from flowdesign.designs import restore
+from flowdesign.records import RecordsError
+from flowdesign.records.command import add_records
+from flowdesign.scorers import ScorerError
+from flowdesign.scorers.command import add_score, add_scorers
+from flowdesign.shipped.command import add_shipped
+from flowdesign.standards import NoStandard
 from flowdesign.studio import BadRequest, Request, render_file
 from flowdesign.tokens import VocabularyMismatch, decode, sentence_text
 from flowdesign.workflow import Problem, bind, validate
@@ -45,7 +54,8 @@ MEASURED = {"grammar": "under the grammar", "free": "without it"}  # figures and
 # What a person can put right; any other error is a fault of the program and keeps its traceback.
 # Errors that live beside torch are turned into UsageError where they may occur.
 TOLD = (
-    UsageError, ConfigError, BadRequest, runs.RunError, CatalogError, VocabularyMismatch, OSError
+    UsageError, ConfigError, BadRequest, runs.RunError, CatalogError, VocabularyMismatch, OSError,
+    ScorerError, NoStandard, RecordsError,
 )  # fmt: skip
 
 
@@ -82,6 +92,79 @@ def check(flags: argparse.Namespace) -> int:
     lines = [_tell_problem(problem) for problem in found.problems]
     _show(result, flags.json, "\n".join(lines) or f"Valid: {found.description}")
     return 0 if found.runnable else 1
+
+
+def score(flags: argparse.Namespace) -> int:
+    """Score image files with any scorers, and combine the scores."""
+    return scorers(flags)
+
+
+def scorers(flags: argparse.Namespace) -> int:
+    """List the scorers, convert published weights, or measure the reference set."""
+    _quiet()
+    result, text = flags.work(flags)
+    _show(result, flags.json, text)
+    return 0
+
+
+def records(flags: argparse.Namespace) -> int:
+    """Import and export records: JSONL, CSV, Parquet, and ComfyUI output folders."""
+    result, text = flags.work(flags)
+    _show(result, flags.json, text)
+    return 0
+
+
+def votes(flags: argparse.Namespace) -> int:
+    """Turn votes into scores with standard errors, and tell how far raters agree."""
+    from flowdesign.records import Store
+    from flowdesign.votes.command import report
+
+    if not 0 <= flags.weight <= 1:
+        raise UsageError(f"--weight is from 0 to 1, not {flags.weight:g}.")
+    with Store.open(flags.data) as store:
+        result, text = report(store, flags.weight, flags.save)
+    _show(result, flags.json, text)
+    return 0
+
+
+def collect(flags: argparse.Namespace) -> int:
+    """Render and score many workflows for many prompts, and keep the records; or show figures."""
+    config = from_flags(CollectConfig, flags)
+    folder = CHECKPOINTS / config.run
+    if not flags.report:
+        _quiet()
+        from flowdesign.collect import collect as work
+
+        runs.prepare(folder, config)
+        with _stop_on_signals(folder):
+            tell = None if flags.json else lambda step: print(tell_step(step), flush=True)
+            runs.execute(folder, lambda place: work(config, place), tell)
+    figures = runs.read_figures(folder)
+    if figures is None:
+        words = f"{config.run} is not finished, so there are no figures. The same command goes on."
+        _show({"error": words}, flags.json, words)
+        return int(flags.report)
+    _show(figures, flags.json, tell_figures(figures))
+    return 0
+
+
+def bench(flags: argparse.Namespace) -> int:
+    """Measure speed and memory: all benchmarks, or those that are named."""
+    from flowdesign.bench import UnknownBenchmark, as_text, run
+
+    with _telling(UnknownBenchmark):
+        found = run(flags.names, flags.quick, lambda line: print(line, file=sys.stderr, flush=True))
+    text = "\n\n".join(f"{name}\n{as_text(measured)}" for name, measured in found.items())
+    _show({name: asdict(measured) for name, measured in found.items()}, flags.json, text)
+    return 0
+
+
+def shipped(flags: argparse.Namespace) -> int:
+    """Pack a collection into the file that is shipped, store it, or render some of it again."""
+    _quiet()
+    result, text = flags.work(flags)
+    _show(result, flags.json, text)
+    return 0
 
 
 def zoo(flags: argparse.Namespace) -> int:
@@ -158,6 +241,16 @@ def parser() -> argparse.ArgumentParser:
     _add_design(_command(commands, "design", design))
     _add_render(_command(commands, "render", render))
     _add_validate(_command(commands, "validate", check))
+    for action in (
+        add_score(_command(commands, "score", score)),
+        *add_scorers(_command(commands, "scorers", scorers)),
+        *add_records(_command(commands, "records", records)),
+        *add_shipped(_command(commands, "shipped", shipped), again),
+    ):
+        _add_json(action)
+    _add_votes(_command(commands, "votes", votes))
+    _add_collect(_command(commands, "collect", collect))
+    _add_bench(_command(commands, "bench", bench))
     _add_training(_command(commands, "zoo", zoo), ZooConfig)
     _add_training(_command(commands, "sft", sft), SFTConfig)
     return top
@@ -194,6 +287,27 @@ def _add_render(command: argparse.ArgumentParser) -> None:
 
 def _add_validate(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", type=Path, help="ComfyUI API or UI JSON, or a PNG with one")
+    _add_json(command)
+
+
+def _add_votes(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--save", action="store_true", help="store them as scores of 'votes'")
+    command.add_argument(
+        "--weight", type=float, default=0.5, help="votes beside automatic scores (default: 0.5)"
+    )
+    command.add_argument("--data", type=Path, help="folder of the records")
+    _add_json(command)
+
+
+def _add_collect(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--report", action="store_true", help="print the stored figures")
+    add_flags(command, CollectConfig)
+    _add_json(command)
+
+
+def _add_bench(command: argparse.ArgumentParser) -> None:
+    command.add_argument("names", nargs="*", metavar="NAME", help="benchmarks (default: all)")
+    command.add_argument("--quick", action="store_true", help="a small version, to try it out")
     _add_json(command)
 
 

@@ -12,10 +12,20 @@ from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 ConfigT = TypeVar("ConfigT", bound="RunConfig")
+OptionsT = TypeVar("OptionsT", bound="Options")
 # A plain folder name: no separators and no leading dot, so a run cannot leave checkpoints/.
 RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
@@ -33,14 +43,70 @@ class Step:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
-class RunConfig(BaseModel):
+def read_weights(value: object) -> object:
+    """Read "a=1,b=0.5" as {"a": "1", "b": "0.5"}; another value passes unread, to be checked."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+    if not all(equals and name.strip() for name, equals, _ in pairs):
+        raise ValueError("write weights as NAME=NUMBER,NAME=NUMBER")
+    names = [name.strip() for name, _, _ in pairs]
+    if len(set(names)) < len(names):
+        raise ValueError("a name is given twice")
+    return {name.strip(): number.strip() for name, _, number in pairs}
+
+
+Weights = Annotated[dict[str, FiniteFloat], BeforeValidator(read_weights)]
+
+
+class Options(BaseModel):
+    """Options that are named once and make flags, form and file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ScoreConfig(Options):
+    """Which scorers judge an image, and how their scores make one figure.
+
+    The combined score is the weighted sum of standardised scores (flowdesign.standards). The
+    held-out scorer is kept for evaluation: it has no weight, so nothing is ever trained on it.
+    """
+
+    weights: Weights = Field(
+        {"scene_soft": 1.0, "sharpness": 0.25},
+        description="weight of each scorer in the sum, as NAME=NUMBER,NAME=NUMBER",
+    )
+    held_out: str = Field(
+        "scene_strict", description="scorer kept for evaluation; it has no weight"
+    )
+    score_device: str = Field("cpu", description="torch device of the learned scorers")
+    score_batch: int = Field(8, ge=1, description="images scored at once by a learned scorer")
+
+    @model_validator(mode="after")
+    def _keep_apart(self) -> "ScoreConfig":
+        """Refuse a held-out scorer that is in the sum, and a sum of nothing."""
+        if self.held_out and self.weights.get(self.held_out, 0.0) != 0.0:
+            raise ValueError(
+                f"'{self.held_out}' is held out for evaluation, so it cannot have a weight"
+            )
+        if not any(self.weights.values()):
+            raise ValueError("weights: at least one scorer needs a weight that is not 0")
+        return self
+
+    @property
+    def scorers(self) -> tuple[str, ...]:
+        """The names of all scorers that an image needs: the weighted ones, then the held-out one."""
+        names = [name for name, weight in self.weights.items() if weight]
+        return tuple(dict.fromkeys([*names, *filter(None, [self.held_out])]))
+
+
+class RunConfig(Options):
     """What every run has: the name of its folder under checkpoints/ and a seed.
 
     `incidental` names the fields that do not change what the run makes, only how it gets there; a
     run may go on with other values of them.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     incidental: ClassVar[frozenset[str]] = frozenset({"run", "threads"})
 
     run: RunName = Field(description="name of the folder under checkpoints/")
@@ -82,20 +148,60 @@ class ZooConfig(RunConfig):
     stages: str = Field("", description="only these stages, by comma, and what they need")
 
 
-def add_flags(parser: argparse.ArgumentParser, model: type[RunConfig]) -> None:
+class CollectConfig(RunConfig, ScoreConfig):
+    """Render and score: prompts x workflows x seeds become records.
+
+    A *pair* is a prompt with a workflow. Pairs that are not `repeated` are rendered with one of the
+    prompt's seeds, the others with all of them, which tells how much of a score is chance.
+    """
+
+    incidental: ClassVar[frozenset[str]] = RunConfig.incidental | {
+        "workers", "ray", "price", "retry", "score_device", "score_batch",
+    }  # fmt: skip
+
+    run: RunName = Field("collect", description="name of the folder under checkpoints/")
+    prompts: str = Field("grammar", description="file with a prompt a line, or grammar")
+    prompt_count: int = Field(400, ge=1, description="prompts to draw from the grammar")
+    policy: str = Field("random", description="run or folder of a policy, or random")
+    temperature: float = Field(1.0, ge=0, le=2, description="of the policy; 0 is the likeliest")
+    n: int = Field(5000, ge=1, description="pairs of a prompt and a workflow")
+    seeds: int = Field(4, ge=1, le=64, description="seeds of a prompt")
+    repeated: float = Field(1.0, ge=0, le=1, description="share of the pairs with all seeds")
+    per_workflow: int = Field(4, ge=1, description="prompts that a random workflow is tried on")
+    also: str = Field("scene_gist", description="scorers to run beside the weighted ones, by comma")
+    images: bool = Field(True, description="keep the images beside the records")
+    records: str = Field("", description="folder of the records; empty is the usual one")
+    device: str = Field("cpu", description="torch device of the renderer")
+    dtype: Literal["float32", "float16", "bfloat16"] = Field(
+        "float32", description="type of the diffusion model"
+    )
+    batch: int = Field(16, ge=1, description="images rendered at once")
+    workers: int = Field(2, ge=1, description="processes that render")
+    ray: str = Field("", description="address of a Ray cluster, or local; empty is without Ray")
+    price: float = Field(0.0, ge=0, description="what one worker costs an hour, in your currency")
+    retry: bool = Field(False, description="render again what failed before")
+
+    @property
+    def all_scorers(self) -> tuple[str, ...]:
+        """The names of all scorers to run: weighted, held out, and those beside them."""
+        more = [name.strip() for name in self.also.split(",") if name.strip()]
+        return tuple(dict.fromkeys([*self.scorers, *more]))
+
+
+def add_flags(parser: argparse.ArgumentParser, model: type[Options]) -> None:
     """Add one flag per field of the model; a flag that is not given keeps the field's default."""
     for name, info in model.model_fields.items():
         flag = "--" + name.replace("_", "-")
         parser.add_argument(flag, dest=name, default=argparse.SUPPRESS, **_argument(info))
 
 
-def from_flags(model: type[ConfigT], flags: argparse.Namespace) -> ConfigT:
+def from_flags(model: type[OptionsT], flags: argparse.Namespace) -> OptionsT:
     """Build the config from parsed flags. Raises ConfigError that lists every fault at once."""
     given = {name: value for name, value in vars(flags).items() if name in model.model_fields}
     return build(model, given)
 
 
-def build(model: type[ConfigT], values: Any) -> ConfigT:
+def build(model: type[OptionsT], values: Any) -> OptionsT:
     """Validate `values` (any JSON). Raises ConfigError that lists every fault at once."""
     try:
         return model.model_validate(values)

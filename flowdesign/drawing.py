@@ -47,6 +47,7 @@ GROUND: dict[str, RGB] = {
     "sand": (234, 206, 158),
 }
 STRIPE = 4  # pixels of one band at the native size
+STROKE = 0.225  # half the width of an outline, as a share of the shape's radius
 
 
 def _arc(
@@ -201,10 +202,11 @@ def _paint(canvas: Image.Image, item: Placed, style: str, colour: RGB) -> None:
     shape = Image.new("L", canvas.size, 0)
     pen, points = ImageDraw.Draw(shape), _polygon(item, side)
     if style == "outline":
-        # The stroke lies inside the silhouette, so that the shape keeps its size.
+        # The stroke lies inside the silhouette, so that the shape keeps its size; it grows with the
+        # shape, so that a large one is not a thread.
         pen.polygon(points, fill=255)
         stroke = Image.new("L", canvas.size, 255)
-        pen, half = ImageDraw.Draw(stroke), side * 0.036
+        pen, half = ImageDraw.Draw(stroke), side * max(0.036, STROKE * item.radius)
         pen.polygon(points, fill=0)
         pen.line([*points, points[0]], fill=255, width=round(2 * half))
         for x, y in points:

@@ -8,12 +8,18 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import shutil
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Before the package is imported: what is designed on this machine becomes records by itself, and a
+# test must not add to the store of whoever runs it.
+DATA = tempfile.TemporaryDirectory(prefix="flowdesign-tests-")
+os.environ["FLOWDESIGN_DATA"] = DATA.name
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -34,17 +40,20 @@ def find_browser() -> str | None:
 
 @pytest.fixture(scope="module")
 def serve() -> Iterator[Callable[..., str]]:
-    """Serve the app around a studio, or around a Future of one; gives its address."""
+    """Serve the app around a studio, or around a Future of one; gives its address.
+
+    Further `parts` (gate, records) go to `build_app`.
+    """
     from flowdesign.ui import build_app, launch
 
     apps = []
 
-    def start(studio: Any, models: Any = None) -> str:
+    def start(studio: Any, models: Any = None, **parts: Any) -> str:
         opening = studio
         if not isinstance(studio, Future):
             opening = Future()
             opening.set_result(studio)
-        app = build_app(opening, models)
+        app = build_app(opening, models, **parts)
         port = free_port()
         apps.append(app)
         launch(app, server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, quiet=True)

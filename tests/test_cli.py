@@ -24,7 +24,7 @@ from flowdesign.tokens import VOCABULARY, Automaton, decode, random_sentence
 from flowdesign.workflow import Workflow, bind
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("design", "render", "validate", "zoo", "sft")
+COMMANDS = ("design", "render", "validate", "records", "bench", "zoo", "sft")
 
 
 @pytest.fixture

@@ -18,10 +18,13 @@ from flowdesign.catalog import known_assets
 from flowdesign.designs import restore, takes_prompt
 from flowdesign.studio import MAX_SEED, Designed, Rendered, Request, Studio
 from flowdesign.ui import build_app, cards, style
+from flowdesign.ui.gate import Gate
+from flowdesign.ui.keeping import Keeping
 from flowdesign.ui.playground import GUIDANCE_NOTE, Playground, read_seed
+from flowdesign.ui.shared import SharedStore
 
-PAGE: Any = SimpleNamespace(session_hash="page-1")
-OTHER: Any = SimpleNamespace(session_hash="page-2")
+PAGE: Any = SimpleNamespace(session_hash="page-1", headers={}, client=None)
+OTHER: Any = SimpleNamespace(session_hash="page-2", headers={}, client=None)
 
 
 def ready(studio: Studio) -> "Future[Studio]":
@@ -32,7 +35,7 @@ def ready(studio: Studio) -> "Future[Studio]":
 
 def page(studio: Studio) -> Playground:
     with gr.Blocks():
-        return Playground(ready(studio), known_assets())
+        return Playground(ready(studio), Keeping(SharedStore(), Gate()), known_assets())
 
 
 def ask(view: Playground, prompt: str = "a red star", count: float = 2, seed: str = "7") -> Any:
@@ -245,7 +248,7 @@ def test_pressing_design_twice_asks_once(tmp_path: Path) -> None:
 
 def test_work_waits_for_the_models_and_can_be_cancelled_meanwhile() -> None:
     with gr.Blocks():
-        view = Playground(Future())
+        view = Playground(Future(), Keeping(SharedStore(), Gate()))
     ask(view)
     work = view.work(PAGE)
     assert "loading" in next(work)[view.status]
@@ -257,7 +260,7 @@ def test_models_that_cannot_be_loaded_are_told(tmp_path: Path) -> None:
     opening: Future[Studio] = Future()
     opening.set_exception(FileNotFoundError("No policy in checkpoints/policy_sft"))
     with gr.Blocks():
-        view = Playground(opening)
+        view = Playground(opening, Keeping(SharedStore(), Gate()))
     ask(view)
     *_, last = view.work(PAGE)
     assert "No policy" in last[view.status] and last[view.go]["interactive"]

@@ -64,7 +64,7 @@ def write_tiny_models(folder: Path) -> Path:
 
 
 def _write_sd15(folder: Path) -> None:
-    tokenizer = _letters(folder / "letters")
+    tokenizer = letter_tokenizer(folder / "letters")
     unet = UNet2DConditionModel(**_unet(4, layers=1, attention_head_dim=2))
     text = CLIPTextModel(_clip(len(tokenizer), tokenizer))
     StableDiffusionPipeline(
@@ -86,7 +86,7 @@ def _write_sd15(folder: Path) -> None:
 
 
 def _write_sdxl(folder: Path) -> None:
-    tokenizer = _letters(folder / "letters")
+    tokenizer = letter_tokenizer(folder / "letters")
     StableDiffusionXLPipeline(
         vae=_vae(4, 0.13025),
         text_encoder=CLIPTextModel(_clip(len(tokenizer), tokenizer)),
@@ -184,7 +184,7 @@ def _clip(words: int, tokenizer: Any) -> CLIPTextConfig:
     )
 
 
-def _letters(folder: Path) -> CLIPTokenizer:
+def letter_tokenizer(folder: Path) -> CLIPTokenizer:
     """CLIP's own tokenizer with single letters for words: no download, no merges."""
     folder.mkdir(parents=True, exist_ok=True)
     letters = [chr(code) for code in range(33, 127)]

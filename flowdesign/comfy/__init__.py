@@ -5,13 +5,15 @@ Exports pass the validation of a real ComfyUI; reading never raises, whatever th
 
 from flowdesign.comfy.export import to_api, to_ui
 from flowdesign.comfy.importing import Imported, from_json, from_text
-from flowdesign.comfy.png import png_info, read_file
+from flowdesign.comfy.png import MAX_FILE, png_info, read_chunks, read_file
 
 __all__ = [
+    "MAX_FILE",
     "Imported",
     "from_json",
     "from_text",
     "png_info",
+    "read_chunks",
     "read_file",
     "to_api",
     "to_ui",

@@ -86,6 +86,15 @@ def read_file(path: str | Path, installed: Installed | None = None) -> Imported:
         return failed("unreadable_file", str(refusal))
 
 
+def read_chunks(path: str | Path) -> dict[str, str]:
+    """Return the texts of a PNG that may hold a workflow, by CHUNKS; empty for any other file."""
+    try:
+        data = _bytes(Path(path))
+        return _texts(data) if data.startswith(_SIGNATURE) else {}
+    except _Refused:
+        return {}
+
+
 def _bytes(path: Path) -> bytes:
     try:
         with path.open("rb") as file:

@@ -5,6 +5,7 @@ Only this package imports gradio.
 
 from __future__ import annotations
 
+import signal
 import threading
 from concurrent.futures import Future
 from pathlib import Path
@@ -12,50 +13,87 @@ from typing import Any
 
 import gradio as gr
 from gradio.utils import get_upload_folder
+from starlette.routing import Route
 
 from flowdesign.catalog import Installed
+from flowdesign.persistence import Keeper, open_keeper
 from flowdesign.studio import Studio, open_studio
 from flowdesign.ui import about, cards, style
 from flowdesign.ui.api import add_api
+from flowdesign.ui.data import Data
+from flowdesign.ui.files import Exports, routes
+from flowdesign.ui.gate import Gate
+from flowdesign.ui.jobs import Jobs
+from flowdesign.ui.keeping import Keeping
+from flowdesign.ui.label import Label
 from flowdesign.ui.playground import Playground
+from flowdesign.ui.shared import SharedStore
 
-MAX_UPLOAD = "20mb"
+MAX_UPLOAD = "20mb"  # one file of a visitor; the Playground reads no larger one anywhere
+MAX_OWN_UPLOAD = "4gb"  # one file on your own machine, where a zip may hold a year of pictures
 QUEUE_LENGTH = 32  # visitors who may wait; the next one is told that the queue is full
 KEEP = 24 * 3600  # seconds that files stay in Gradio's cache
 
 
-def build_app(opening: Future[Studio], models: Installed | None = None) -> gr.Blocks:
+class Page(gr.Blocks):
+    """The page, and the routes of the files that it serves besides Gradio's."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.files: list[Route] = []
+        self.max_upload = MAX_UPLOAD
+
+
+def build_app(
+    opening: Future[Studio],
+    models: Installed | None = None,
+    gate: Gate | None = None,
+    records: SharedStore | None = None,
+) -> Page:
     """The page around a studio that may still be opening. Serve it with `launch`.
 
     Dropped files are checked against `models`, or else against what is installed at that moment.
+    `gate` decides who may write; without one it is made from the environment. `records` are those of
+    the environment unless given; they are opened when first needed. Raises AccessError.
     """
-    with gr.Blocks(title="FlowDesign", delete_cache=(3600, KEEP)) as app:
+    gate, records = gate or Gate(), records or SharedStore()
+    app = Page(title="FlowDesign", delete_cache=(3600, KEEP))
+    with app:
         with gr.Row(elem_id="fd-top"):
             cards.html(cards.header(), scale=1)
             state = cards.html(_state(opening), elem_id="fd-state", scale=0, min_width=150)
+        gate.build_row(app)
         with gr.Tabs():
             with gr.Tab("Playground", id="playground"):
-                playground = Playground(opening, models)
+                playground = Playground(opening, Keeping(records, gate, models), models)
+            with gr.Tab("Label", id="label"):
+                label = Label(records, gate, app)
+            with gr.Tab("Data", id="data") as data_tab:
+                exports = Exports(records)
+                Data(records, gate, data_tab, Jobs(), exports)
             with gr.Tab("About", id="about"):
                 cards.html(about.TEXT)
-        _watch(opening, state, app)
-        add_api(opening)
-        app.unload(playground.leave)
+        _watch(opening, state, app, gate)
+        add_api(opening, gate)
+        app.unload(gate.reads(playground.leave))
+        app.max_upload = MAX_UPLOAD if gate.config.space else MAX_OWN_UPLOAD
+        app.files += [*label.routes(), *routes(records, exports)]
     app.queue(default_concurrency_limit=2, max_size=QUEUE_LENGTH)
     return app
 
 
-def launch(app: gr.Blocks, **options: Any) -> None:
+def launch(app: Page, **options: Any) -> None:
     """Serve the page with its look and its limits. `options` go to `Blocks.launch`."""
     app.launch(
         theme=style.theme(),
         css=style.css(),
         head=style.head(),
-        max_file_size=MAX_UPLOAD,
+        max_file_size=app.max_upload,
         allowed_paths=[],
         footer_links=["api", "settings"],
         run_history=False,
         show_error=False,
+        app_kwargs={"routes": app.files},
         **options,
     )
 
@@ -64,13 +102,29 @@ def run(host: str | None, port: int) -> None:
     """Serve the page and load the models; returns when the server ends.
 
     Loading begins once the page is reachable: importing torch and diffusers takes many seconds, and
-    would share the processor with the start of the server.
+    would share the processor with the start of the server. The records are restored and kept as
+    `flowdesign.persistence` says. Raises AccessError, PersistenceError for bad variables.
     """
     opening: Future[Studio] = Future()
-    app = build_app(opening)
+    records = SharedStore()
+    app = build_app(opening, records=records)
+    keeper = open_keeper(records)
     launch(app, server_name=host, server_port=port, prevent_thread_lock=True)
     open_in_background(opening)
-    app.block_thread()
+    if keeper is None:
+        app.block_thread()
+    else:
+        _serve_keeping(app, keeper)
+
+
+def _serve_keeping(app: Page, keeper: Keeper) -> None:
+    """Serve until the end, which a Space tells with SIGTERM, and then push once more."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    keeper.start()
+    try:
+        app.block_thread()
+    finally:
+        keeper.stop()
 
 
 def open_in_background(opening: Future[Studio]) -> None:
@@ -89,7 +143,7 @@ def open_in_background(opening: Future[Studio]) -> None:
     threading.Thread(target=work, name="opening the studio", daemon=True).start()
 
 
-def _watch(opening: Future[Studio], state: gr.HTML, app: gr.Blocks) -> None:
+def _watch(opening: Future[Studio], state: gr.HTML, app: gr.Blocks, gate: Gate) -> None:
     """Keep the chip in the header true: on load, and every two seconds until loading ends."""
     timer = gr.Timer(2, active=True)
 
@@ -101,6 +155,7 @@ def _watch(opening: Future[Studio], state: gr.HTML, app: gr.Blocks) -> None:
         "queue": False,
         "api_visibility": "private",
     }
+    gate.reads(look)
     app.load(look, None, [state, timer], **quiet)
     timer.tick(look, None, [state, timer], **quiet)
 

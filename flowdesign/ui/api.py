@@ -12,14 +12,15 @@ import gradio as gr
 
 from flowdesign.designs import say_fault
 from flowdesign.studio import BadRequest, Designed, Event, Failed, Rendered, Request, Studio
+from flowdesign.ui.gate import Gate
 from flowdesign.ui.tasks import TICK, NotLoaded, until_loaded
 
 log = logging.getLogger(__name__)
 Answers = list[dict[str, Any]]
 
 
-def add_api(opening: Future[Studio]) -> None:
-    """Add `/design` to the app being built; it shares the page's place in the queue."""
+def add_api(opening: Future[Studio], gate: Gate) -> None:
+    """Add `/design` to the app being built, open to everyone; it shares the page's queue."""
 
     def design(
         prompt: str, count: int = 1, seed: int = 0, temperature: float = 1.0
@@ -48,7 +49,7 @@ def add_api(opening: Future[Studio]) -> None:
             words = f"The design failed: {say_fault(fault)}"
             raise gr.Error(words, print_exception=False) from fault
 
-    gr.api(design, api_name="design", concurrency_id="studio", concurrency_limit=1)
+    gr.api(gate.reads(design), api_name="design", concurrency_id="studio", concurrency_limit=1)
 
 
 def _designs(opening: Future[Studio], asked: Request) -> Iterator[Answers]:

@@ -81,8 +81,8 @@ def designed(event: Designed) -> str:
     return _card(event.index, frame, event.design, [], "")
 
 
-def rendered(event: Rendered) -> str:
-    """A finished card with its image and files."""
+def rendered(event: Rendered, more: str = "") -> str:
+    """A finished card with its image and files; `more` is HTML that follows them."""
     kind, label, meaning = FIDELITY[event.fidelity]
     why = " ".join((meaning, *event.reasons))
     chips = [chip(label, kind, why), chip(f"{event.seconds:.1f} s", "fd-plain", "Time to render")]
@@ -96,7 +96,7 @@ def rendered(event: Rendered) -> str:
         ("ComfyUI API JSON", event.api, "For ComfyUI's /prompt and for scripts"),
         ("ComfyUI UI JSON", event.ui, "Opens in ComfyUI's editor, with a layout"),
     ]
-    foot = "".join(_download(label, path, tip) for label, path, tip in links)
+    foot = "".join(_download(label, path, tip) for label, path, tip in links) + more
     notes = list(event.reasons)
     if event.saved > 1:
         notes.append(f"The workflow saves {event.saved} images; this is the first.")
@@ -121,7 +121,7 @@ def restored(item: Restored, file_name: str) -> str:
     seed = "" if item.seed is None else chip(f"seed {item.seed}", "fd-plain")
     title = f'<div class="fd-title"><h3>From {escape(file_name)}</h3>{seed}</div>'
     said = f'<p class="fd-say">{escape(item.description)}</p>' if item.description else ""
-    graph = _graph(item.workflow, "Restored workflow", item.description) if item.workflow else ""
+    graph = drawing(item.workflow, "Restored workflow", item.description) if item.workflow else ""
     own = item.workflow is not None and not takes_prompt(item.workflow)
     note = _notes(["Its texts are its own: the prompt above is not used."]) if own else ""
     body = f"{title}{said}{note}{_problems(item.problems)}{graph}"
@@ -140,7 +140,7 @@ def _card(
     body = f'<div class="fd-title"><h3>{name}</h3>{"".join(chips)}</div>'
     if design:
         body += f'<p class="fd-say">{escape(design.description)}</p>{note}'
-        body += _graph(design.bound, f"Workflow of design {index + 1}", design.description)
+        body += drawing(design.bound, f"Workflow of design {index + 1}", design.description)
     if foot:
         body += f'<div class="fd-foot">{foot}</div>'
     if design and design.sentence:
@@ -151,11 +151,12 @@ def _card(
     )
 
 
-def _graph(workflow: dict[str, dict[str, object]], name: str, description: str) -> str:
-    drawing = draw(workflow, name, description)
+def drawing(workflow: dict[str, dict[str, object]], name: str, description: str) -> str:
+    """A workflow drawn as boxes and wires, in a frame that scrolls sideways."""
+    picture = draw(workflow, name, description)
     return (
         f'<div class="fd-scroll" role="group" tabindex="0" aria-label="{escape(name)}, scrolls '
-        f'sideways">{drawing}</div>'
+        f'sideways">{picture}</div>'
     )
 
 

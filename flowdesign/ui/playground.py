@@ -35,6 +35,7 @@ from flowdesign.studio import (
     random_seed,
 )
 from flowdesign.ui import cards
+from flowdesign.ui.keeping import PRESSED, Keeping
 from flowdesign.ui.tasks import NotLoaded, Task, Tasks, until_loaded
 from flowdesign.workflow import Workflow
 
@@ -58,8 +59,11 @@ GUIDANCE_NOTE = (
 class Playground:
     """The tab's components and what its buttons do. Handlers return {component: new value}."""
 
-    def __init__(self, opening: Future[Studio], models: Installed | None = None) -> None:
+    def __init__(
+        self, opening: Future[Studio], keeping: Keeping, models: Installed | None = None
+    ) -> None:
         self.opening = opening
+        self.keeping, self.gate = keeping, keeping.gate
         self.models = models
         self.tasks = Tasks()
         with gr.Row(equal_height=False):
@@ -149,32 +153,45 @@ class Playground:
             # Always there, hidden by the style sheet while empty: a component that becomes visible
             # loses values that arrive while it is being mounted.
             self.slots = [
-                cards.html(elem_id=f"fd-slot-{i + 1}", elem_classes="fd-slot")
+                cards.html(elem_id=f"fd-slot-{i + 1}", elem_classes="fd-slot", js_on_load=PRESSED)
                 for i in range(MAX_DESIGNS)
             ]
 
     def _connect(self) -> None:
-        """Ask at once, outside the queue; work when it is this page's turn."""
+        """Ask at once, outside the queue; work when it is this page's turn.
+
+        Designing is open to everyone: what it makes goes to a folder that is swept.
+        """
+        reads = self.gate.reads
         buttons = [self.status, self.go, self.stop, self.render_it]
         outputs = [*buttons, self.seed, self.empty, *self.slots]
         settings = [self.prompt, self.count, self.seed, self.random, self.temperature]
         asking = gr.on(
-            [self.go.click, self.prompt.submit], self.ask_design, settings, outputs, **AT_ONCE
+            [self.go.click, self.prompt.submit],
+            reads(self.ask_design),
+            settings,
+            outputs,
+            **AT_ONCE,
         )
         again = self.render_it.click(
-            self.ask_render, [self.restored, self.prompt, self.seed], outputs, **AT_ONCE
+            reads(self.ask_render), [self.restored, self.prompt, self.seed], outputs, **AT_ONCE
         )
-        working = [asked.then(self.work, None, outputs, **IN_TURN) for asked in (asking, again)]
-        self.stop.click(self.cancel, None, outputs, cancels=working, **AT_ONCE)
+        work = reads(self.work)
+        working = [asked.then(work, None, outputs, **IN_TURN) for asked in (asking, again)]
+        self.stop.click(reads(self.cancel), None, outputs, cancels=working, **AT_ONCE)
         for button in self.examples:
-            button.click(lambda text: text, button, self.prompt, **AT_ONCE)
+            button.click(reads(lambda text: text), button, self.prompt, **AT_ONCE)
+        keep = self.gate.writes("keep", self.keeping.press)
+        for slot in self.slots:
+            slot.click(keep, None, slot, **AT_ONCE)
         self._connect_restore()
 
     def _connect_restore(self) -> None:
         shown = [self.restored, self.restored_box, self.restored_view, self.render_it]
         fields = [self.prompt, self.seed, self.random, self.status, self.file]
-        self.file.upload(self.open_file, self.file, shown + fields, **AT_ONCE)
-        self.forget.click(self.put_away, None, [self.restored, self.restored_box], **AT_ONCE)
+        reads = self.gate.reads
+        self.file.upload(reads(self.open_file), self.file, shown + fields, **AT_ONCE)
+        self.forget.click(reads(self.put_away), None, [self.restored, self.restored_box], **AT_ONCE)
 
     # --- what the buttons do
 
@@ -219,7 +236,7 @@ class Playground:
             return
         try:
             yield from self._wait(task)
-            yield from self._show(task)
+            yield from self._show(task, page)
         except (BadRequest, NotLoaded) as problem:
             yield self._idle(str(problem), "bad")
         except Exception as fault:  # of any part; the page must be usable again
@@ -236,6 +253,7 @@ class Playground:
     def leave(self, request: gr.Request) -> None:
         """The page is gone: stop its work too."""
         self.tasks.stop(request.session_hash or "")
+        self.keeping.begin(request.session_hash or "")
 
     def open_file(self, path: str | None) -> Updates:
         """Restore prompt, workflow and seed from an uploaded file."""
@@ -264,8 +282,11 @@ class Playground:
     # --- work under way
 
     def _ask(self, task: Task, request: gr.Request) -> Updates:
-        if not self.tasks.add(request.session_hash or "", task):
+        page = request.session_hash or ""
+        task.keeps = self.keeping.how(request)
+        if not self.tasks.add(page, task):
             return {}
+        self.keeping.begin(page)
         return {
             self.status: cards.status("Waiting for a free turn…", "busy"),
             self.seed: str(task.seed),
@@ -304,7 +325,7 @@ class Playground:
         for _ in until_loaded(self.opening, task.stop):
             pass
 
-    def _show(self, task: Task) -> Iterator[Updates]:
+    def _show(self, task: Task, page: str) -> Iterator[Updates]:
         if task.stop.is_set():
             return
         yield self._busy(f"Designing 1 of {task.count}…")
@@ -313,6 +334,10 @@ class Playground:
                 yield self._stopped(task)
                 return
             yield self._step(task, event)
+            if isinstance(event, Rendered) and (
+                card := self.keeping.finish(page, event, task.keeps)
+            ):
+                yield {self.slots[event.index]: card}
         yield self._idle(f"{_designs(task.done)} for seed {task.seed}.")
 
     def _step(self, task: Task, event: Designed | Rendered | Failed) -> Updates:

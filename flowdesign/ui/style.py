@@ -79,7 +79,8 @@ def theme() -> gr.themes.Base:
 
 def css() -> str:
     """The project's own rules."""
-    return (ASSETS / "style.css").read_text(encoding="utf-8")
+    sheets = ("style.css", "label.css", "data.css")
+    return "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in sheets)
 
 
 def head() -> str:

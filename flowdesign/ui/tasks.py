@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from flowdesign.designs import say_fault
 from flowdesign.studio import Cancel, Designed, Event, Studio
+from flowdesign.ui.keeping import Keeps
 
 TICK = 0.5  # seconds between two looks at whether to go on
 
@@ -24,6 +25,7 @@ class Task:
     work: Callable[[Studio, Cancel], Iterator[Event]]
     count: int
     seed: int
+    keeps: Keeps = "never"
     stop: threading.Event = field(default_factory=threading.Event)
     taken: bool = False  # it has left the queue
     current: Designed | None = None  # its image is being made

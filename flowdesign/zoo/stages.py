@@ -43,9 +43,8 @@ class Sizes:
     pictures: int = 3000  # from which the codec's components are computed
     decoder: Schedule = Schedule(1200, 1.5e-3, decay=0.6)
     base: Schedule = Schedule(3600, 1.5e-3, decay=0.4, ema=0.999)
-    fine_base: Schedule = Schedule(
-        5600, 1.5e-3, decay=0.4, ema=0.999
-    )  # of a domain with fine detail
+    # Of a domain with fine detail.
+    fine_base: Schedule = Schedule(5800, 1.5e-3, decay=0.4, ema=0.999)
     scenes: int = 20_000  # of one specialist's training set
     lora: Schedule = Schedule(700, 2e-3, decay=0.6, ema=0.99)
     lora_scenes: int = 4_000

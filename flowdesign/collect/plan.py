@@ -1,0 +1,143 @@
+"""The plan of a collection: which prompt meets which workflow, with which seeds.
+
+Made once, from the config alone, and kept as plan.jsonl in the run's folder, so that a resumed run
+does what was begun.
+
+*Random* workflows are walks through the grammar, each tried on `per_workflow` prompts. The prompts
+are dealt from as many piles (of the grammar: one for each domain), shuffled anew each time one is
+used up. So
+
+* every prompt meets equally many workflows: they can be compared within a prompt;
+* every workflow meets prompts of every pile: what a component does, and for which prompts, can be
+  told from the prompt's own ease, and no component goes with a kind of prompt by accident;
+* all pairs of a prompt share its few seeds, so that differences are not differences of noise alone,
+  and the pairs that are rendered with all seeds tell how large the noise is (the noise ceiling).
+
+A *policy* says its workflows for each prompt; equal ones are taken once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from flowdesign.config import CollectConfig
+from flowdesign.runs import replace_text
+from flowdesign.tokens import Automaton, random_sentence, sentence_text
+
+PLAN, DRAWN = "plan.jsonl", "drawn.jsonl"
+RANDOM = "random"
+
+log = logging.getLogger(__name__)
+# (prompt, how many, seed) -> sentences as text
+Sayer = Callable[[str, int, int], list[str]]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prompt and a sentence that says a workflow, with the seeds to render them with."""
+
+    prompt: str
+    sentence: str
+    seeds: tuple[int, ...]
+
+
+class Stopped(Exception):
+    """The run was asked to stop while its plan was being made."""
+
+
+def random_pairs(config: CollectConfig, prompts: Sequence[str], language: Automaton) -> list[Pair]:
+    """Plan `config.n` pairs of distinct random workflows and prompts."""
+    rng = random.Random(f"collect/random/{config.seed}")
+    piles = min(config.per_workflow, len(prompts))
+    decks = [_deal(prompts[start::piles], rng) for start in range(piles)]
+    sentences = _distinct_sentences(language, rng)
+    drawn: list[tuple[str, str]] = []
+    while len(drawn) < config.n:
+        sentence = next(sentences)
+        drawn += [(next(deck), sentence) for deck in decks]
+    return with_seeds(config, drawn[: config.n], rng)
+
+
+def policy_pairs(
+    config: CollectConfig, prompts: Sequence[str], say: Sayer, folder: Path
+) -> list[Pair]:
+    """Plan pairs of prompts and what a policy says for them; goes on where it was interrupted.
+
+    Raises Stopped between two prompts when the run's folder has a STOP file.
+    """
+    rng = random.Random(f"collect/policy/{config.seed}")
+    path = folder / DRAWN
+    said = _read_lines(path)
+    with path.open("a", encoding="utf-8") as file:
+        for index in range(len(said), len(prompts)):
+            if (folder / "STOP").exists():
+                raise Stopped
+            count = config.n // len(prompts) + (index < config.n % len(prompts))
+            chance = _seeds(f"say/{config.seed}", prompts[index], 1)[0]
+            said.append(list(dict.fromkeys(say(prompts[index], count, chance))) if count else [])
+            file.write(json.dumps(said[-1]) + "\n")
+            file.flush()
+            log.info("the policy has spoken for %d of %d prompts", index + 1, len(prompts))
+    drawn = [(p, one) for p, sentences in zip(prompts, said, strict=True) for one in sentences]
+    if len(drawn) < config.n:
+        log.info("%d of %d workflows were equal to another of their prompt's",
+                 config.n - len(drawn), config.n)  # fmt: skip
+    return with_seeds(config, drawn, rng)
+
+
+def with_seeds(
+    config: CollectConfig, drawn: Sequence[tuple[str, str]], rng: random.Random
+) -> list[Pair]:
+    """Give each pair all of its prompt's seeds, or one of them."""
+    repeated = set(rng.sample(range(len(drawn)), round(len(drawn) * config.repeated)))
+    found = []
+    for index, (prompt, sentence) in enumerate(drawn):
+        seeds = _seeds(f"render/{config.seed}", prompt, config.seeds)
+        found.append(Pair(prompt, sentence, seeds if index in repeated else (rng.choice(seeds),)))
+    return found
+
+
+def keep_plan(folder: Path, make: Callable[[], list[Pair]]) -> list[Pair]:
+    """Give the plan of a run, which is made when there is none yet."""
+    path = folder / PLAN
+    if not path.exists():
+        lines = (json.dumps(asdict(pair)) + "\n" for pair in make())
+        replace_text(path, "".join(lines))
+    rows = map(json.loads, path.read_text(encoding="utf-8").split("\n")[:-1])
+    return [Pair(row["prompt"], row["sentence"], tuple(row["seeds"])) for row in rows]
+
+
+def _deal(prompts: Sequence[str], rng: random.Random) -> Iterator[str]:
+    """Yield prompts for ever, all of them once in every round."""
+    while True:
+        yield from rng.sample(prompts, len(prompts))
+
+
+def _distinct_sentences(language: Automaton, rng: random.Random) -> Iterator[str]:
+    seen: set[str] = set()
+    while True:
+        sentence = sentence_text(random_sentence(language, rng))
+        if sentence not in seen:
+            seen.add(sentence)
+            yield sentence
+
+
+def _seeds(purpose: str, prompt: str, count: int) -> tuple[int, ...]:
+    """Seeds of 32 bits that follow from the run's seed and the prompt alone."""
+    digests = (hashlib.sha256(f"{purpose}/{i}/{prompt}".encode()).digest() for i in range(count))
+    return tuple(int.from_bytes(digest[:4], "big") for digest in digests)
+
+
+def _read_lines(path: Path) -> list[list[str]]:
+    """Read whole lines; one that was cut short by a crash is taken away."""
+    if not path.exists():
+        return []
+    whole = path.read_text(encoding="utf-8").split("\n")[:-1]
+    replace_text(path, "".join(line + "\n" for line in whole))
+    return [json.loads(line) for line in whole]

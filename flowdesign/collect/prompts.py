@@ -1,0 +1,60 @@
+"""The prompts of a collection: a file with one a line, or the grammar of the miniature world."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from flowdesign.config import ConfigError
+from flowdesign.scenes import CATEGORIES, DOMAINS, TEST_SHARE, random_prompt
+
+GRAMMAR = "grammar"
+TRIES = 1000  # draws of the grammar without a new prompt until it counts as used up
+
+
+def read_prompts(source: str, count: int, seed: int) -> list[str]:
+    """Give the distinct prompts of a file, in its order, or `count` of the grammar.
+
+    Raises ConfigError when there are none, or when the grammar has not so many.
+    """
+    if source == GRAMMAR:
+        return grammar_prompts(count, seed)
+    return _from_file(Path(source))
+
+
+def grammar_prompts(count: int, seed: int) -> list[str]:
+    """Draw distinct prompts; domains take turns, and within them the six categories.
+
+    Held-out prompts come as often as they exist: the records' own splits tell them apart later.
+    Raises ConfigError.
+    """
+    rng = random.Random(f"collect/prompts/{seed}")
+    found: dict[str, None] = {}
+    failed = 0
+    while len(found) < count and failed < TRIES:
+        domain = DOMAINS[len(found) % len(DOMAINS)]
+        category = CATEGORIES[len(found) // len(DOMAINS) % len(CATEGORIES)]
+        split = "test" if rng.random() < TEST_SHARE else "train"
+        prompt = random_prompt(rng, domain, split, category)
+        failed = failed + 1 if prompt in found else 0
+        found[prompt] = None
+    if len(found) < count:
+        raise ConfigError(
+            f"prompt_count: the grammar gave no new prompt after {len(found)} (given: {count})"
+        )
+    return list(found)
+
+
+def _from_file(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"prompts: there is no file {path}; write '{GRAMMAR}' for drawn ones"
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"prompts: {path} is not a text in UTF-8") from None
+    found = list(dict.fromkeys(line.strip() for line in text.split("\n") if line.strip()))
+    if not found:
+        raise ConfigError(f"prompts: {path} has no line with a prompt")
+    return found

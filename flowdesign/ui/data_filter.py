@@ -1,0 +1,196 @@
+"""The filter of the Data tab: its components, and what they ask the store for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from flowdesign.records import COMBINED, ORDERS, SPLITS, Filter, Options, Order
+
+ANY = ""  # the value of "it does not matter"
+NONE = "\0none"  # the value of "has none", which no name can be
+MAX_TEXT = 200  # characters of a search
+Choices = list[tuple[str, str]]
+Updates = dict[Any, Any]
+
+IMAGES: Choices = [("any", ANY), ("with image", "yes"), ("without", "no")]
+OUTCOMES: Choices = [("any", ANY), ("rendered", "no"), ("failed", "yes")]
+ORDER_NAMES: Mapping[Order, str] = {
+    "newest": "newest first",
+    "oldest": "oldest first",
+    "best": "best score first",
+    "worst": "worst score first",
+}
+
+
+class BadFilter(ValueError):
+    """The filter asks for something that cannot be; the message says what."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A filter and the order of what it finds."""
+
+    filter: Filter = Filter()
+    order: Order = "newest"
+
+
+class FilterForm:
+    """The components, in the order in which `read` takes their values."""
+
+    def __init__(self) -> None:
+        with gr.Row(elem_classes="fd-filters"):
+            self.text = gr.Textbox(
+                label="Words in the prompt",
+                placeholder="red star",
+                max_lines=1,
+                min_width=140,
+                elem_id="fd-find",
+            )
+            self.source = _choice("Source")
+            self.split = _choice("Split", _splits({}))
+            self.category = _choice("Category")
+            self.checkpoint = _choice("Checkpoint")
+            self.sampler = _choice("Sampler")
+            self.scorer = _choice("Score")
+            self.order = _choice("Order", [(ORDER_NAMES[one], one) for one in ORDERS], "newest")
+        with gr.Accordion("More filters", open=False, elem_id="fd-more"):
+            with gr.Row(elem_classes="fd-filters"):
+                self.low = gr.Number(label="Score from", value=None, min_width=110)
+                self.high = gr.Number(label="Score up to", value=None, min_width=110)
+                self.prompt_split = _choice("Split of the prompt", _splits({}))
+                self.workflow_split = _choice("Split of the workflow", _splits({}))
+            with gr.Row(elem_classes="fd-filters"):
+                self.images = _choice("Image", IMAGES)
+                self.failed = _choice("Outcome", OUTCOMES)
+                self.deleted = gr.Checkbox(
+                    label="Only deleted records", container=False, elem_id="fd-deleted"
+                )
+        self.clear = gr.Button("Clear the filter", size="sm", elem_id="fd-clear", scale=0)
+
+    @property
+    def inputs(self) -> list[Any]:
+        """Every component that `read` reads, in its order."""
+        return [
+            self.text, self.order, self.source, self.split, self.checkpoint, self.sampler,
+            self.category, self.scorer, self.low, self.high, self.prompt_split,
+            self.workflow_split, self.images, self.failed, self.deleted,
+        ]  # fmt: skip
+
+    @property
+    def choosing(self) -> list[Any]:
+        """The components whose choices depend on what the store holds."""
+        return [
+            self.source, self.split, self.checkpoint, self.sampler, self.category, self.scorer,
+            self.prompt_split, self.workflow_split,
+        ]  # fmt: skip
+
+    def offer(self, options: Options) -> Updates:
+        """The choices that the store has, with the number of records of each."""
+        return {
+            self.source: gr.update(choices=_counted(options.source)),
+            self.checkpoint: gr.update(choices=_counted(options.checkpoint)),
+            self.sampler: gr.update(choices=_counted(options.sampler)),
+            self.category: gr.update(choices=_counted(options.category)),
+            self.scorer: gr.update(choices=[("any", ANY), *((s, s) for s in options.scorers)]),
+            self.split: gr.update(choices=_splits(options.split)),
+            self.prompt_split: gr.update(choices=_splits(options.prompt_split)),
+            self.workflow_split: gr.update(choices=_splits(options.workflow_split)),
+        }
+
+    def cleared(self) -> Updates:
+        """Every component as it was at first."""
+        blank: Updates = dict.fromkeys(self.inputs, ANY)
+        return blank | {
+            self.order: "newest", self.low: None, self.high: None, self.deleted: False
+        }  # fmt: skip
+
+
+def read(
+    text: object, order: object, source: object, split: object, checkpoint: object,
+    sampler: object, category: object, scorer: object, low: object, high: object,
+    prompt_split: object, workflow_split: object, images: object, failed: object, deleted: object,
+) -> Asked:  # fmt: skip
+    """What the components ask for. Any value at all may come from a program.
+
+    Raises BadFilter for what no record can be.
+    """
+    least, most = _bound("lowest", low), _bound("highest", high)
+    if least is not None and most is not None and least > most:
+        raise BadFilter(f"The lowest score, {least:g}, is above the highest, {most:g}.")
+    scored = _name(scorer)
+    if scored is None and (least is not None or most is not None):
+        scored = COMBINED
+    by_score = order in ("best", "worst")
+    found = Filter(
+        text=_words(text),
+        source=_name(source),
+        split=_one_of("split", split, SPLITS),
+        checkpoint=_name(checkpoint),
+        sampler=_name(sampler),
+        category=_name(category),
+        scorer=scored or (COMBINED if by_score else None),
+        low=least,
+        high=most,
+        prompt_split=_one_of("split of the prompt", prompt_split, SPLITS),
+        workflow_split=_one_of("split of the workflow", workflow_split, SPLITS),
+        has_image=_yes_or_no("image", images),
+        failed=_yes_or_no("outcome", failed),
+        deleted=deleted is True,
+    )
+    return Asked(found, _one_of("order", order, ORDERS) or "newest")
+
+
+def _choice(label: str, choices: Choices | None = None, value: str = ANY) -> gr.Dropdown:
+    return gr.Dropdown(
+        choices or [("any", ANY)], value=value, label=label, min_width=140, filterable=False
+    )
+
+
+def _splits(counts: Mapping[str, int]) -> Choices:
+    return [("any", ANY), *((_with_count(one, counts.get(one)), one) for one in SPLITS)]
+
+
+def _counted(counts: Mapping[str, int]) -> Choices:
+    most_first = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [("any", ANY), *((_with_count(n or "none", c), n or NONE) for n, c in most_first)]
+
+
+def _with_count(name: str, count: int | None) -> str:
+    return name.replace("_", " ") if count is None else f"{name} ({count:,})"
+
+
+def _words(text: object) -> str:
+    """The search text; what is longer than any prompt's words is cut, not refused."""
+    return " ".join(str(text or "")[:MAX_TEXT].replace("\0", " ").split())
+
+
+def _name(value: object) -> str | None:
+    if value in (ANY, None):
+        return None
+    return "" if value == NONE else str(value)
+
+
+def _one_of(what: str, value: object, known: Iterable[Any]) -> Any:
+    if value in (ANY, None):
+        return None
+    if value not in known:
+        raise BadFilter(f"'{str(value)[:40]}' is no {what}. Known: {', '.join(known)}.")
+    return value
+
+
+def _yes_or_no(what: str, value: object) -> bool | None:
+    found = _one_of(what, value, ("yes", "no"))
+    return None if found is None else found == "yes"
+
+
+def _bound(which: str, value: object) -> float | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise BadFilter(f"The {which} score is a number, not '{str(value)[:40]}'.")
+    return float(value)

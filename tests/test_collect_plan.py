@@ -1,0 +1,237 @@
+"""Collect: the prompts, the plan and what is rendered together."""
+
+import json
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from flowdesign.catalog import known_assets
+from flowdesign.collect.batches import Design, make_batches, make_design, trunk
+from flowdesign.collect.plan import (
+    Pair,
+    Stopped,
+    keep_plan,
+    policy_pairs,
+    random_pairs,
+)
+from flowdesign.collect.prompts import grammar_prompts, read_prompts
+from flowdesign.config import CollectConfig, ConfigError
+from flowdesign.records import record_key
+from flowdesign.scenes import CATEGORIES, domain_of, parse, split_of
+from flowdesign.tokens import VOCABULARY, Automaton, decode, parse_sentence
+
+LANGUAGE = Automaton(VOCABULARY, known_assets())
+
+
+def config(**options: object) -> CollectConfig:
+    return CollectConfig(**options)  # type: ignore[arg-type]
+
+
+def plan(**options: object) -> list[Pair]:
+    asked = config(**options)
+    return random_pairs(asked, grammar_prompts(asked.prompt_count, asked.seed), LANGUAGE)
+
+
+# --- prompts -------------------------------------------------------------------------------------
+
+
+def test_prompts_of_the_grammar_are_spread_over_domains_and_categories() -> None:
+    prompts = grammar_prompts(96, 3)
+    assert len(set(prompts)) == 96
+    specs = [parse(prompt) for prompt in prompts]
+    domains = Counter(domain_of(spec).style for spec in specs if spec)  # type: ignore[union-attr]
+    assert set(domains.values()) == {24}
+    kinds = Counter(spec.category for spec in specs if spec)
+    assert {kinds[category] for category in CATEGORIES} == {16}
+    assert 0.15 < sum(split_of(prompt) == "test" for prompt in prompts) / 96 < 0.45
+    assert prompts == grammar_prompts(96, 3) != grammar_prompts(96, 4)
+
+
+def test_prompts_of_a_file_are_its_distinct_lines(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("a red fox\n\n  a blue\u2028door \na red fox\n", encoding="utf-8")
+    assert read_prompts(str(file), 400, 0) == ["a red fox", "a blue\u2028door"]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n \n", b"\xff\xfe"])
+def test_a_file_without_prompts_is_told(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "prompts.txt"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigError, match="prompts"):
+        read_prompts(str(file), 400, 0)
+
+
+def test_more_prompts_than_the_grammar_has_are_told() -> None:
+    with pytest.raises(ConfigError, match="no new prompt after"):
+        grammar_prompts(10**6, 0)
+
+
+# --- the plan ------------------------------------------------------------------------------------
+
+
+def test_prompts_meet_equally_many_workflows_and_workflows_one_prompt_of_each_domain() -> None:
+    pairs = plan(n=320, prompt_count=40, seeds=4, repeated=0.25)
+    assert len(pairs) == len({(pair.prompt, pair.sentence) for pair in pairs}) == 320
+    assert set(Counter(pair.prompt for pair in pairs).values()) == {8}
+    by_workflow: dict[str, set[str]] = {}
+    for pair in pairs:
+        domain = domain_of(parse(pair.prompt))  # type: ignore[arg-type]
+        by_workflow.setdefault(pair.sentence, set()).add(domain.style)  # type: ignore[union-attr]
+    assert len(by_workflow) == 80
+    assert all(len(styles) == 4 for styles in by_workflow.values())
+
+
+def test_a_share_of_the_pairs_has_all_seeds_and_the_others_one_of_them() -> None:
+    pairs = plan(n=400, prompt_count=40, seeds=4, repeated=0.25)
+    assert Counter(len(pair.seeds) for pair in pairs) == {1: 300, 4: 100}
+    of_prompt: dict[str, set[int]] = {}
+    for pair in pairs:
+        of_prompt.setdefault(pair.prompt, set()).update(pair.seeds)
+    assert {len(seeds) for seeds in of_prompt.values()} == {4}
+    assert len(set.union(*of_prompt.values())) == 160  # no two prompts share one
+    singles = Counter(pair.prompt for pair in pairs if len(pair.seeds) == 4)
+    assert len(singles) > 30  # spread over the prompts, not over a few
+
+
+def test_all_pairs_have_all_seeds_unless_told_otherwise() -> None:
+    assert {len(pair.seeds) for pair in plan(n=8, prompt_count=8)} == {4}
+
+
+def test_a_plan_follows_from_its_config() -> None:
+    assert plan(n=60) == plan(n=60)
+    assert plan(n=60) != plan(n=60, seed=1)
+    # A longer plan of the same prompts begins with the same workflows.
+    short, long = plan(n=60), plan(n=120)
+    assert [pair.sentence for pair in short] == [pair.sentence for pair in long[:60]]
+
+
+def test_fewer_prompts_than_a_workflow_is_tried_on() -> None:
+    pairs = random_pairs(config(n=7, per_workflow=4), ["one", "two"], LANGUAGE)
+    assert Counter(pair.prompt for pair in pairs) == {"one": 4, "two": 3}
+
+
+def test_every_sentence_of_a_plan_is_a_workflow() -> None:
+    for pair in plan(n=40):
+        assert not decode(parse_sentence(pair.sentence)).problems
+
+
+def test_a_plan_is_made_once(tmp_path: Path) -> None:
+    pairs = [Pair('say "no"\u2028twice', "<end>", (1, 2**32 - 1)), Pair("b", "<end>", (3,))]
+    assert keep_plan(tmp_path, lambda: pairs) == pairs
+
+    def fails() -> list[Pair]:
+        raise AssertionError("made twice")
+
+    assert keep_plan(tmp_path, fails) == pairs
+
+
+class Speaker:
+    """Says a few sentences, some of them twice."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, int, int]] = []
+
+    def __call__(self, prompt: str, count: int, seed: int) -> list[str]:
+        self.asked.append((prompt, count, seed))
+        rng = random.Random(seed)
+        return [f"sentence {rng.randrange(3)} for {prompt}" for _ in range(count)]
+
+
+def test_a_policy_speaks_for_every_prompt_and_equal_workflows_count_once(tmp_path: Path) -> None:
+    speaker, asked = Speaker(), config(n=22, policy="mine", seeds=2)
+    pairs = policy_pairs(asked, ["a", "b", "c"], speaker, tmp_path)
+    assert [(prompt, count) for prompt, count, _ in speaker.asked] == [("a", 8), ("b", 7), ("c", 7)]
+    assert len({seed for _, _, seed in speaker.asked}) == 3
+    assert len(pairs) == len({(pair.prompt, pair.sentence) for pair in pairs}) <= 9
+    assert all(pair.sentence.endswith(f"for {pair.prompt}") for pair in pairs)
+
+
+def test_a_policy_is_asked_again_only_for_what_was_not_written(tmp_path: Path) -> None:
+    asked, prompts = config(n=12, policy="mine"), ["a", "b", "c"]
+    whole = policy_pairs(asked, prompts, Speaker(), tmp_path)
+    lines = (tmp_path / "drawn.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "drawn.jsonl").write_text(lines[0] + lines[1][:9])  # killed while writing "b"
+    again = Speaker()
+    assert policy_pairs(asked, prompts, again, tmp_path) == whole
+    assert [prompt for prompt, _, _ in again.asked] == ["b", "c"]
+    assert len((tmp_path / "drawn.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_stop_file_ends_the_speaking(tmp_path: Path) -> None:
+    (tmp_path / "STOP").touch()
+    with pytest.raises(Stopped):
+        policy_pairs(config(n=2, policy="mine"), ["a"], Speaker(), tmp_path)
+
+
+# --- batches -------------------------------------------------------------------------------------
+
+
+def designs(pairs: list[Pair]) -> dict[str, Design]:
+    return {pair.sentence: make_design(pair.sentence, lambda _: {"m": "0"}) for pair in pairs}
+
+
+def test_every_job_is_in_one_batch_and_a_workflow_stays_together() -> None:
+    pairs = plan(n=60, repeated=0.25)
+    batches = make_batches(pairs, designs(pairs), "here", 16)
+    jobs = [job for batch in batches for job in batch.jobs]
+    wanted = Counter((p.prompt, p.sentence, seed) for p in pairs for seed in p.seeds)
+    assert Counter((job.prompt, job.sentence, job.seed) for job in jobs) == wanted
+    assert len({job.key for job in jobs}) == len(jobs)
+    assert all(len(batch.jobs) <= 16 for batch in batches)
+    homes = Counter(s for batch in batches for s in {job.sentence for job in batch.jobs})
+    assert set(homes.values()) == {1}
+    assert batches == make_batches(pairs, designs(pairs), "here", 16)
+
+
+def test_a_workflow_with_more_jobs_than_a_batch_holds_is_cut() -> None:
+    pairs = [Pair(f"prompt {i}", plan(n=1)[0].sentence, (1, 2, 3)) for i in range(3)]
+    batches = make_batches(pairs, designs(pairs), "here", 4)
+    assert [len(batch.jobs) for batch in batches] == [4, 4, 1]
+
+
+def test_a_job_has_the_key_that_the_store_will_give_its_record() -> None:
+    (pair,) = plan(n=1, seeds=1)
+    (batch,) = make_batches([pair], designs([pair]), "here", 4)
+    (job,) = batch.jobs
+    assert job.key == record_key(job.prompt, job.workflow, job.seed, job.assets, "here")
+
+
+def test_workflows_whose_first_samplers_are_alike_are_neighbours() -> None:
+    first, other = (pair.sentence for pair in plan(n=8)[::4])
+    alike = _with(first, "negative", "blurry"), _with(first, "negative", "messy")
+    found = [trunk(_workflow(one)) for one in (*alike, other, _with(first, "cfg", "9"))]
+    assert found[0] == found[1] != found[2]
+    assert found[3] not in (found[0], found[2])
+    pairs = [Pair("a", one, (1,)) for one in (alike[0], other, alike[1])]
+    ((*order,),) = (batch.jobs for batch in make_batches(pairs, designs(pairs), "here", 4))
+    places = [order.index(job) for job in order if job.sentence in alike]
+    assert places[1] - places[0] == 1
+
+
+def _workflow(sentence: str) -> dict[str, dict[str, object]]:
+    decoded = decode(parse_sentence(sentence))
+    assert decoded.workflow is not None and not decoded.problems
+    return decoded.workflow
+
+
+def _with(sentence: str, group: str, value: str) -> str:
+    """The sentence with another value for the first choice of a group."""
+    words = sentence.split()
+    at = next(i for i, word in enumerate(words) if word.startswith(f"<{group}:"))
+    words[at] = f"<{group}:{value}>"
+    return " ".join(words)
+
+
+def test_a_sentence_of_another_language_is_told() -> None:
+    with pytest.raises(ValueError):
+        make_design("<ckpt:none_such> <end>", lambda _: {})
+
+
+def test_the_config_is_saved_and_read_as_it_is() -> None:
+    asked = config(weights="scene_soft=1,sharpness=0.5", also="scene_gist, clip_similarity")
+    assert config(**json.loads(asked.model_dump_json())) == asked
+    names = ("scene_soft", "sharpness", "scene_strict", "scene_gist", "clip_similarity")
+    assert asked.all_scorers == names
