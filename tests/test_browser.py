@@ -222,7 +222,7 @@ def test_a_second_visitor_waits_in_line_and_sees_nothing_of_the_first(
 ) -> None:
     toys.pace(0.05, steps=200)
     first, second = visit(toys.address), visit(toys.address)
-    first.fill(PROMPT, "mine")
+    first.fill(PROMPT, "a quagga")
     first.click(DESIGN)
     wait_status(first, "Rendering 1 of 4")
     second.fill(PROMPT, "yours")
@@ -235,7 +235,7 @@ def test_a_second_visitor_waits_in_line_and_sees_nothing_of_the_first(
     toys.pace(0)
     first.click(CANCEL)
     designs(second, 4)
-    assert "mine" not in second.content()
+    assert "quagga" not in second.content()
 
 
 def test_closing_the_page_stops_its_work(toys: Toys, visit: Callable[..., Any]) -> None:

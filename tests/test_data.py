@@ -22,9 +22,18 @@ from flowdesign.access import AccessConfig, Person
 from flowdesign.records import COMBINED, Filter, Record, Store, Vote, exchange
 from flowdesign.scorers import ScorerMissing
 from flowdesign.standards import Reference, Standard
-from flowdesign.ui import data_import, data_work, jobs_view, record_view, selection, uploads
+from flowdesign.ui import (
+    data_actions,
+    data_charts,
+    data_import,
+    data_work,
+    jobs_view,
+    record_view,
+    selection,
+    uploads,
+)
 from flowdesign.ui.data import PAGE, Data, Place
-from flowdesign.ui.data_filter import NONE, Asked, BadFilter, read
+from flowdesign.ui.data_filter import BLANK, NONE, Asked, BadFilter, read
 from flowdesign.ui.files import Exports, routes
 from flowdesign.ui.gate import Gate
 from flowdesign.ui.jobs import Job, Jobs
@@ -32,7 +41,6 @@ from flowdesign.ui.shared import SharedStore
 
 OWNER, VISITOR = Person("owner"), Person("visitor")
 COUNT = 120
-BLANK: tuple[Any, ...] = ("", "newest", "", "", "", "", "", "", None, None, "", "", "", "", False)
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +109,9 @@ def test_every_component_reaches_the_filter(shared: SharedStore) -> None:
     asked = read(
         *asking(
             view, text=" red  star ", order="worst", source="playground", split="test",
-            checkpoint="mini_flat", sampler="euler", category=NONE, scorer="sharpness", low=0.1,
-            high=0.9, prompt_split="train", workflow_split="validation", images="yes",
-            failed="no", deleted=True,
+            checkpoint="mini_flat", sampler="euler", category=NONE, scorer="sharpness", low="0.1",
+            high=" 0.9 ", prompt_split="train", workflow_split="validation", images="yes",
+            failed="no", deleted="yes",
         )
     )  # fmt: skip
     assert asked == Asked(
@@ -126,12 +134,13 @@ def test_a_score_without_a_scorer_is_the_combined_one(shared: SharedStore) -> No
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"low": 2.0, "high": 1.0}, "above the highest"),
+        ({"low": "2", "high": "−1"}, "above the highest"),
         ({"low": "many"}, "is a number"),
         ({"high": float("nan")}, "is a number"),
         ({"split": "trian"}, "Known: train, validation, test"),
         ({"order": "prettiest"}, "newest"),
         ({"images": ["yes"]}, "is no image"),
+        ({"deleted": True}, "is no records"),
     ],
 )
 def test_absurd_filters_are_told(shared: SharedStore, values: Any, words: str) -> None:
@@ -140,6 +149,14 @@ def test_absurd_filters_are_told(shared: SharedStore, values: Any, words: str) -
         read(*asking(view, **values))
     shown = view.search(*asking(view, **values))
     assert set(shown) == {view.found} and "alert" in shown[view.found]
+
+
+def test_clearing_sets_only_what_was_set(shared: SharedStore) -> None:
+    view = tab(shared)
+    shown = view.clear(*asking(view, text="red", order="best", low=None))
+    assert (shown[view.form.text], shown[view.form.order]) == ("", "newest")
+    assert view.form.low not in shown and view.form.source not in shown
+    assert f"of {COUNT} records" in shown[view.found]
 
 
 @pytest.mark.parametrize("text", ["\0", "'; DROP TABLE records; --", '"', "%_*", "🦊" * 10_000])
@@ -384,11 +401,38 @@ def test_delete_asks_then_deletes_then_undoes(own: SharedStore) -> None:
     assert "2 records brought back" in back[actions.said] and own().find().total == 21
 
 
+def test_after_a_reload_the_last_deletion_can_still_be_undone(own: SharedStore) -> None:
+    for ids in ("1,2", "3"):
+        tab(own).actions.delete_chosen(OWNER, "ticked", ids, *BLANK)
+    actions = tab(own).actions  # another page
+    assert actions.offer_undo(OWNER, "") == {actions.said: gr.skip()}
+    assert actions.offer_undo(VISITOR, "yes") == {actions.said: gr.skip()}
+    for many in ("1 record", "2 records"):
+        offered = actions.offer_undo(OWNER, "yes")
+        assert f"Deleted last: {many}, by owner" in offered[actions.said]
+        actions.bring_back(OWNER, offered[actions.undo_token])
+    assert actions.offer_undo(OWNER, "yes") == {actions.said: gr.skip()}
+    assert own().find().total == 21 and own().last_deletion() is None
+
+
 def test_all_that_match_are_deleted_and_nothing_else(own: SharedStore) -> None:
     view = tab(own)
     view.actions.delete_chosen(OWNER, "all", "", *asking(view, source="playground"))
     left = {one.source for one in own().stream()}
     assert left == {"collect:toys", "import:old pictures"}
+
+
+def test_many_records_are_deleted_in_the_background(
+    own: SharedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data_actions, "MANY", 10)
+    view = tab(own)
+    view.actions.delete_chosen(OWNER, "all", "", *BLANK)
+    assert "21 records deleted" in finish(view).said
+    assert own().find().total == 0
+    offered = view.actions.offer_undo(OWNER, "yes")
+    view.actions.bring_back(OWNER, offered[view.actions.undo_token])
+    assert own().find().total == 21
 
 
 def test_nothing_ticked_and_unknown_records_are_told(own: SharedStore) -> None:
@@ -694,6 +738,16 @@ def test_charts_show_spread_and_components(shared: SharedStore) -> None:
     assert (
         "fd-panel" in view.charts.follow("charts", "lora", "sharpness", *BLANK)[view.charts.helps]
     )
+
+
+def test_many_records_are_not_drawn_unasked(
+    shared: SharedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data_charts, "MANY", 50)
+    view = tab(shared)
+    waits = view.charts.follow("charts", "lora", "sharpness", *BLANK)
+    assert "press Draw" in waits[view.charts.helps] and "120 records" in waits[view.charts.helps]
+    assert "fd-panel" in view.charts.show("lora", "sharpness", *BLANK)[view.charts.helps]
 
 
 def test_the_figures_of_a_panel_are_the_means_of_the_records(shared: SharedStore) -> None:

@@ -96,6 +96,9 @@ def test_filters_narrow_and_clearing_brings_all_back(address: str, visit: Visit)
     page.get_by_text("No record matches").wait_for()
     page.click("#fd-clear")
     found(page, f"of {COUNT} records")
+    page.fill("#fd-find input, #fd-find textarea", "no such words again")
+    page.get_by_text("No record matches").wait_for()
+    page.click("#fd-clear")
     choose(page, "Split", "test (")
     page.wait_for_function(
         "[...document.querySelectorAll('.fd-tile em')].length =="
@@ -256,6 +259,9 @@ def test_a_design_is_kept_by_itself_at_home(
     address = serve(toy_studio(served_folder), known_assets(), records=SharedStore(tmp_path))
     page = visit(address)
     page.get_by_text("No records yet").wait_for()
+    page.get_by_role("tab", name="Import").click()
+    page.wait_for_selector("#fd-import-go", state="visible")
+    page.get_by_role("tab", name="Browse").click()
     page.get_by_role("tab", name="Playground").click()
     page.fill("#fd-count input[type=number]", "1")
     page.fill("#fd-prompt textarea", "a red star")
@@ -295,6 +301,11 @@ def test_a_phone_sees_everything_without_sideways_scrolling(
     address: str, visit: Visit, theme: str
 ) -> None:
     page = visit(address, f"?__theme={theme}", width=390, height=844)
+    assert overflow(page) <= 0
+    assert page.locator(f"{TILES} > button").first.bounding_box()["y"] < 844  # at once in sight
+    assert not page.is_visible("#fd-filter [aria-label=Source]")
+    page.click("#fd-more button")
+    page.wait_for_selector("#fd-filter [aria-label=Source]", state="visible")
     assert overflow(page) <= 0
     for target in ("#fd-page-after", "#fd-delete"):
         assert page.locator(target).bounding_box()["height"] >= 40

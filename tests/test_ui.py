@@ -183,7 +183,7 @@ def test_bad_requests_are_told_beside_the_prompt(
     asked = ask(view, prompt, seed=seed)
     assert set(asked) == {view.status}
     assert words in asked[view.status] and 'role="alert"' in asked[view.status]
-    assert list(view.work(PAGE)) == [{}]  # nothing was begun
+    assert list(view.work(PAGE)) == [{view.status: gr.skip()}]  # nothing was begun
 
 
 def test_cancelling_stops_only_this_page(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_cancelling_in_the_queue_means_that_nothing_starts(tmp_path: Path) -> No
     view = page(toy_studio(tmp_path, renderer=renderer))
     ask(view)
     view.cancel(PAGE)
-    assert list(view.work(PAGE)) == [{}]
+    assert list(view.work(PAGE)) == [{view.status: gr.skip()}]
     assert renderer.renders == 0
 
 
@@ -240,8 +240,8 @@ def test_pressing_design_twice_asks_once(tmp_path: Path) -> None:
     ask(view)
     work = view.work(PAGE)
     next(work)
-    assert ask(view) == {}
-    assert list(view.work(PAGE)) == [{}]
+    assert ask(view) == {view.status: gr.skip()}
+    assert list(view.work(PAGE)) == [{view.status: gr.skip()}]
     list(work)
     assert len(policy.prompts) == 1
 
@@ -321,10 +321,10 @@ def test_guidance_is_visible_switched_off_and_says_why(tmp_path: Path) -> None:
     assert "not been trained" in GUIDANCE_NOTE and view.guidance.info == GUIDANCE_NOTE
 
 
-def test_only_the_design_endpoint_is_public(tmp_path: Path) -> None:
+def test_only_designing_and_labelling_are_public_endpoints(tmp_path: Path) -> None:
     app = build_app(ready(toy_studio(tmp_path)))
     public = [fn.api_name for fn in app.fns.values() if fn.api_visibility == "public"]
-    assert public == ["design"]
+    assert sorted(public) == ["design", "label_answer", "label_deal", "label_undo"]
 
 
 def test_one_studio_serves_one_page_at_a_time(tmp_path: Path) -> None:

@@ -119,3 +119,13 @@ class PromptCount:
 
     prompt: str
     images: int
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """What one `Store.delete` took out of sight and `Store.undelete(token)` can bring back."""
+
+    token: str
+    who: str
+    created: str
+    records: int

@@ -14,7 +14,7 @@ from flowdesign.catalog import ROOT
 from flowdesign.records import reading, writing
 from flowdesign.records.ballots import store_rating, store_vote, undo
 from flowdesign.records.connection import Readers, Writer, prepare
-from flowdesign.records.filters import Filter
+from flowdesign.records.filters import Deletion, Filter
 from flowdesign.records.finding import Finder
 from flowdesign.records.images import Images
 from flowdesign.records.paging import on_matching
@@ -242,6 +242,17 @@ class Store(Finder):
     def undelete(self, token: str) -> int:
         """Bring back what one `delete` took; give how many records. Raises UnknownRecord."""
         return self._writer.run(lambda connection: writing.bring_back(connection, token))
+
+    def last_deletion(self) -> Deletion | None:
+        """The last deletion of which something can still be brought back, None when there is none."""
+        with self._readers.lend() as connection:
+            row = connection.execute(
+                "SELECT token, who, created,"
+                " (SELECT COUNT(*) FROM records r WHERE r.deletion = d.id) FROM deletions d"
+                " WHERE EXISTS (SELECT 1 FROM records r WHERE r.deletion = d.id)"
+                " ORDER BY id DESC LIMIT 1"
+            ).fetchone()
+        return None if row is None else Deletion(*row)
 
     def purge(self) -> int:
         """Remove all deleted records for good, with their votes and images; give how many."""

@@ -19,7 +19,7 @@ from flowdesign.scorers import SCORERS
 from flowdesign.ui import cards, record_view
 from flowdesign.ui.data_actions import Actions
 from flowdesign.ui.data_charts import Charts
-from flowdesign.ui.data_filter import Asked, BadFilter, FilterForm, read
+from flowdesign.ui.data_filter import BLANK, Asked, BadFilter, FilterForm, read
 from flowdesign.ui.data_import import Import
 from flowdesign.ui.data_weights import Weights
 from flowdesign.ui.files import Exports
@@ -105,10 +105,9 @@ class Data:
         arriving = self.gate.reads_for(self.arrive)
         tab.select(arriving, [self.place, *form.inputs], shown, **AT_ONCE)
         self.jobs.on_look(self.gate.reads_for(self.after_look), [self.place, *form.inputs], shown)
-        changes = [one.input for one in form.inputs]
-        gr.on(changes, reads(self.search), form.inputs, self._page, **NEWEST_WINS)
+        gr.on(form.changes, reads(self.search), form.inputs, self._page, **NEWEST_WINS)
         cleared = [*form.inputs, *self._page]
-        clearing = form.clear.click(reads(self.clear), None, cleared, **AT_ONCE)
+        clearing = form.clear.click(reads(self.clear), form.inputs, cleared, **AT_ONCE)
         turning = self.tabs.select(
             reads(self.turn_to), None, [self.section, self.filter], **AT_ONCE
         )
@@ -157,10 +156,9 @@ class Data:
         """Show the first page of what the filter asks for."""
         return self._turn(Place(), (None,), asked)
 
-    def clear(self) -> Updates:
+    def clear(self, *asked: Any) -> Updates:
         """Empty the filter and show the first page of everything."""
-        blank = self.form.cleared()
-        return blank | self._turn(Place(), (None,), tuple(blank[one] for one in self.form.inputs))
+        return self.form.cleared(*asked) | self._turn(Place(), (None,), BLANK)
 
     def refresh(self, place: Place, *asked: Any) -> Updates:
         """Show the same page again."""

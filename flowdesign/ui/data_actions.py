@@ -21,6 +21,8 @@ from flowdesign.ui.shared import SharedStore
 
 AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 WITH_TICKED = "(scope, ticked, ...others) => [scope, window.fdTicked(), ...others]"
+MANY = 5000  # records that are deleted in the background: 200,000 take some five seconds
+UNTICK = "(...values) => { window.fdUntick(); return values; }"
 FORMATS = [("JSON Lines", "jsonl"), ("CSV", "csv"), ("Parquet", "parquet")]
 Updates = dict[Any, Any]
 
@@ -47,8 +49,9 @@ class Actions:
             self.score = gr.Button("Score again…", size="sm", scale=0, elem_id="fd-score")
             self.export = gr.Button("Export…", size="sm", scale=0, elem_id="fd-export")
             self.delete = gr.Button("Delete…", size="sm", scale=0, elem_id="fd-delete")
-        self.said = cards.html(elem_id="fd-said")
-        self.undo = gr.Button("Undo", size="sm", visible=False, scale=0, elem_id="fd-undo")
+        with gr.Row(elem_classes="fd-bar", elem_id="fd-news"):
+            self.said = cards.html(elem_id="fd-said", scale=0)
+            self.undo = gr.Button("Undo", size="sm", visible=False, scale=0, elem_id="fd-undo")
         self._build_panels()
 
     def _build_panels(self) -> None:
@@ -109,11 +112,15 @@ class Actions:
         inputs = [self.scope, self.ticked, self.format, self.with_images, *self.form.inputs]
         self.export_now.click(exporting, inputs, started, **opening)
         deleting = gate.writes("delete", self.delete_chosen)
-        deleted = self.delete_now.click(deleting, chosen, outputs, **opening)
+        deleted = self.delete_now.click(deleting, chosen, started, **opening)
         undoing = gate.writes("delete", self.bring_back)
         back = self.undo.click(undoing, self.undo_token, outputs, **AT_ONCE)
-        for done in (deleted, back):
-            done.then(refresh, here, page, **AT_ONCE)
+        # Also after a reload: whoever looks at the deleted records can bring the last ones back.
+        offering = gate.reads_for(self.offer_undo)
+        self.form.deleted.select(offering, self.form.deleted, outputs, **AT_ONCE)
+        back.then(offering, self.form.deleted, outputs, **AT_ONCE)
+        deleted.success(refresh, here, page, js=UNTICK, **AT_ONCE)
+        back.success(refresh, here, page, **AT_ONCE)
 
     # --- opening a panel
 
@@ -131,7 +138,7 @@ class Actions:
         updates = self._panel(2, chosen)
         if isinstance(chosen, Selection):
             many = say(*chosen.count(self.records()))
-            words = f"Delete {many}? Undo brings them back until they are removed for good."
+            words = f"Delete {many}? Undo brings them back."
             updates[self.question] = f'<p class="fd-say">{words}</p>'
         return updates
 
@@ -180,6 +187,13 @@ class Actions:
         if isinstance(chosen, str):
             return self._told(chosen)
         store = self.records()
+        count, exact = chosen.count(store)
+        if count > MANY:
+            return self.close() | self.jobs.start(
+                f"Deleting {say(count, exact)}",
+                lambda job: data_work.delete(store, chosen, person.label),
+                "delete",
+            )
         ids = list(chosen.numbers(store))
         try:
             token = store.delete(ids, person.label)
@@ -189,6 +203,19 @@ class Actions:
             self.said: cards.status(f"Deleted {say(len(ids))}."),
             self.undo: gr.update(visible=True),
             self.undo_token: token,
+        }
+
+    def offer_undo(self, person: Person, shown: str) -> Updates:
+        """Say what was deleted last, and offer to bring it back, while deleted records are shown."""
+        last = self.records().last_deletion() if shown == "yes" else None
+        if last is None or not self.gate.access.allows(person, "delete"):
+            return {self.said: gr.skip()}
+        when = last.created.replace("T", " ")[:16]
+        words = f"Deleted last: {say(last.records)}, by {last.who}, {when} UTC."
+        return {
+            self.said: cards.status(words),
+            self.undo: gr.update(visible=True),
+            self.undo_token: last.token,
         }
 
     def bring_back(self, person: Person, token: str) -> Updates:

@@ -22,6 +22,7 @@ from flowdesign.ui.shared import SharedStore
 
 SECTION = "charts"
 BINS = 30
+MANY = 200_000  # records above which nothing is drawn unasked
 FEW = 50_000  # records up to which the spread of every score is drawn, not just of the chosen one
 AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "minimal", "api_visibility": "private"}
 KIND_NAMES = {"lora": "LoRA", "cfg": "CFG"}
@@ -47,7 +48,7 @@ class Charts:
             )
             self.draw = gr.Button("Draw", variant="primary", scale=0, elem_id="fd-draw")
         self.spread = cards.html(elem_id="fd-spread")
-        self.helps = cards.html(HINT, elem_id="fd-helps")
+        self.helps = cards.html(hint(), elem_id="fd-helps")
 
     def connect(self, section: gr.State, turned: Any, cleared: Any) -> None:
         """Draw when asked, and while `section` is ours also when the filter changes.
@@ -57,11 +58,10 @@ class Charts:
         reads, both = self.gate.reads, [self.spread, self.helps]
         asked = [self.kind, self.scorer, *self.form.inputs]
         newest_wins = AT_ONCE | {"trigger_mode": "always_last"}
-        presses = [self.draw.click, self.kind.input, self.scorer.input]
+        presses = [self.draw.click, self.kind.select, self.scorer.select]
         gr.on(presses, reads(self.show), asked, both, **newest_wins)
         follow, shown = reads(self.follow), [section, *asked]
-        changes = [one.input for one in self.form.inputs]
-        gr.on(changes, follow, shown, both, **newest_wins)
+        gr.on(self.form.changes, follow, shown, both, **newest_wins)
         for event in (turned, cleared):
             event.then(follow, shown, both, **AT_ONCE)
 
@@ -78,7 +78,16 @@ class Charts:
 
     def follow(self, section: str, *asked: Any) -> Updates:
         """Draw again after the filter has changed, while the charts are in sight."""
-        return self.show(*asked) if section == SECTION else {self.spread: gr.skip()}
+        if section != SECTION:
+            return {self.spread: gr.skip()}
+        kind, scorer, *values = asked
+        try:
+            count = self.records().find(read(*values).filter, limit=1).total
+        except (BadFilter, RecordsError):
+            count = 0  # drawing tells what is wrong
+        if count > MANY:
+            return {self.spread: "", self.helps: hint(f"{count:,} records take some seconds.")}
+        return self.show(kind, scorer, *values)
 
     def show(self, kind: Any, scorer: str | None, *asked: Any) -> Updates:
         """Draw both charts."""
@@ -120,7 +129,11 @@ def _mean(row: ComponentScore) -> charts.Mean:
 
 
 OUTSIDE = "other prompts"
-HINT = (
-    '<p class="fd-empty">Choose a component and a score and press Draw: which checkpoint, LoRA or '
-    "sampler helps on which category of prompts, with standard errors.</p>"
-)
+
+
+def hint(more: str = "") -> str:
+    """What stands in the place of the charts until they are drawn."""
+    return (
+        '<p class="fd-empty">Choose a component and a score and press Draw: which checkpoint, LoRA '
+        f"or sampler helps on which category of prompts, with standard errors. {more}</p>"
+    )

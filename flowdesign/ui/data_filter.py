@@ -19,12 +19,16 @@ Updates = dict[Any, Any]
 
 IMAGES: Choices = [("any", ANY), ("with image", "yes"), ("without", "no")]
 OUTCOMES: Choices = [("any", ANY), ("rendered", "no"), ("failed", "yes")]
+DELETED: Choices = [("kept", ANY), ("deleted", "yes")]
 ORDER_NAMES: Mapping[Order, str] = {
     "newest": "newest first",
     "oldest": "oldest first",
     "best": "best score first",
     "worst": "worst score first",
 }
+
+
+BLANK = (ANY, "newest", *[ANY] * 13)  # the values of an empty filter, in the order of `read`
 
 
 class BadFilter(ValueError):
@@ -58,18 +62,16 @@ class FilterForm:
             self.sampler = _choice("Sampler")
             self.scorer = _choice("Score")
             self.order = _choice("Order", [(ORDER_NAMES[one], one) for one in ORDERS], "newest")
-        with gr.Accordion("More filters", open=False, elem_id="fd-more"):
-            with gr.Row(elem_classes="fd-filters"):
-                self.low = gr.Number(label="Score from", value=None, min_width=110)
-                self.high = gr.Number(label="Score up to", value=None, min_width=110)
-                self.prompt_split = _choice("Split of the prompt", _splits({}))
-                self.workflow_split = _choice("Split of the workflow", _splits({}))
-            with gr.Row(elem_classes="fd-filters"):
-                self.images = _choice("Image", IMAGES)
-                self.failed = _choice("Outcome", OUTCOMES)
-                self.deleted = gr.Checkbox(
-                    label="Only deleted records", container=False, elem_id="fd-deleted"
-                )
+        more = gr.Accordion("More filters", open=False, elem_id="fd-more")
+        with more, gr.Row(elem_classes="fd-filters"):
+            # Texts, because Gradio shows an empty gr.Number as 0 and then sends it.
+            self.low = _number("Score from")
+            self.high = _number("Score up to")
+            self.prompt_split = _choice("Split of the prompt", _splits({}))
+            self.workflow_split = _choice("Split of the workflow", _splits({}))
+            self.images = _choice("Image", IMAGES)
+            self.failed = _choice("Outcome", OUTCOMES)
+            self.deleted = _choice("Records", DELETED)
         self.clear = gr.Button("Clear the filter", size="sm", elem_id="fd-clear", scale=0)
 
     @property
@@ -89,6 +91,17 @@ class FilterForm:
             self.prompt_split, self.workflow_split,
         ]  # fmt: skip
 
+    @property
+    def changes(self) -> list[Any]:
+        """The events of a visitor who changes something.
+
+        `change` of a text, because Gradio swallows the first `input` after any update of it;
+        `select` of a choice, because its `input` comes twice.
+        """
+        texts = (self.text, self.low, self.high)
+        events = [event for text in texts for event in (text.change, text.submit)]
+        return events + [one.select for one in self.inputs if isinstance(one, gr.Dropdown)]
+
     def offer(self, options: Options) -> Updates:
         """The choices that the store has, with the number of records of each."""
         return {
@@ -102,12 +115,10 @@ class FilterForm:
             self.workflow_split: gr.update(choices=_splits(options.workflow_split)),
         }
 
-    def cleared(self) -> Updates:
-        """Every component as it was at first."""
-        blank: Updates = dict.fromkeys(self.inputs, ANY)
-        return blank | {
-            self.order: "newest", self.low: None, self.high: None, self.deleted: False
-        }  # fmt: skip
+    def cleared(self, *asked: Any) -> Updates:
+        """Every component as it was at first, where it is not so now."""
+        each = zip(self.inputs, BLANK, asked, strict=True)
+        return {one: blank for one, blank, now in each if (now or ANY) != blank}
 
 
 def read(
@@ -140,7 +151,7 @@ def read(
         workflow_split=_one_of("split of the workflow", workflow_split, SPLITS),
         has_image=_yes_or_no("image", images),
         failed=_yes_or_no("outcome", failed),
-        deleted=deleted is True,
+        deleted=_yes_or_no("records", deleted) is True,
     )
     return Asked(found, _one_of("order", order, ORDERS) or "newest")
 
@@ -149,6 +160,10 @@ def _choice(label: str, choices: Choices | None = None, value: str = ANY) -> gr.
     return gr.Dropdown(
         choices or [("any", ANY)], value=value, label=label, min_width=140, filterable=False
     )
+
+
+def _number(label: str) -> gr.Textbox:
+    return gr.Textbox(label=label, placeholder="any", max_lines=1, min_width=110)
 
 
 def _splits(counts: Mapping[str, int]) -> Choices:
@@ -189,8 +204,13 @@ def _yes_or_no(what: str, value: object) -> bool | None:
 
 
 def _bound(which: str, value: object) -> float | None:
-    if value is None or value == "":
+    text = "" if value is None else str(value).strip().replace("\N{MINUS SIGN}", "-")
+    if not text:
         return None
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        raise BadFilter(f"The {which} score is a number, not '{str(value)[:40]}'.")
-    return float(value)
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise BadFilter(f"The {which} score is a number, not '{text[:40]}'.")
+    return number

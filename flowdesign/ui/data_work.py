@@ -81,6 +81,13 @@ def _keep(store: Store, scores: dict[int, dict[str, float]]) -> None:
                 continue
 
 
+def delete(store: Store, chosen: Selection, who: str) -> str:
+    """Take many records out of sight, all or none."""
+    ids = list(chosen.numbers(store))
+    store.delete(ids, who)
+    return f"{say(len(ids))} deleted; to bring them back choose Records: deleted under More filters"
+
+
 def export(job: Job, store: Store, wanted: ExportOf, exports: Exports) -> str:
     """Write a zip file with tables, images and a dataset card, and link it from the job.
 

@@ -232,7 +232,7 @@ class Playground:
         page = request.session_hash or ""
         task = self.tasks.take(page)
         if task is None:
-            yield {}
+            yield {self.status: gr.skip()}
             return
         try:
             yield from self._wait(task)
@@ -258,7 +258,7 @@ class Playground:
     def open_file(self, path: str | None) -> Updates:
         """Restore prompt, workflow and seed from an uploaded file."""
         if path is None:
-            return {}
+            return {self.status: gr.skip()}
         item = restore(Path(path), self.models)
         said = "Restored." if item.runnable else "This file could not be restored completely."
         updates: Updates = {
@@ -285,7 +285,7 @@ class Playground:
         page = request.session_hash or ""
         task.keeps = self.keeping.how(request)
         if not self.tasks.add(page, task):
-            return {}
+            return {self.status: gr.skip()}
         self.keeping.begin(page)
         return {
             self.status: cards.status("Waiting for a free turn…", "busy"),
