@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from flowdesign.catalog import ROOT, installed
+from flowdesign.catalog import installed
 from flowdesign.config import Step
 from flowdesign.judge import judge
+from flowdesign.provenance import ModelHashes
 from flowdesign.render import Renderer
 from flowdesign.scenes import DOMAINS, prompt_set
 from flowdesign.tokens.builder import build
@@ -49,15 +50,15 @@ class Job:
     def path(self) -> Path:
         """Where the verdicts are kept: named by what was asked and by the models that drew it."""
         asked = json.dumps(
-            [workflow_hash(self.workflow), self.prompts, self.seeds, _models_stamp()]
+            [workflow_hash(self.workflow), self.prompts, self.seeds, _hashes().of(self.workflow)]
         )
         return self.folder / f"{hashlib.sha256(asked.encode()).hexdigest()[:16]}.npy"
 
 
-def _models_stamp() -> list[str]:
-    """Size and time of every weight file: other weights are other verdicts."""
-    files = sorted((ROOT / "checkpoints" / "miniature").rglob("*.safetensors"))
-    return [f"{p.name} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files]
+@cache
+def _hashes() -> ModelHashes:
+    """What the models are: other weights are other verdicts."""
+    return ModelHashes(installed())
 
 
 def _judge_job(job: Job) -> Path:

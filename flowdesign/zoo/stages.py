@@ -32,6 +32,7 @@ from flowdesign.zoo.text import Reader, new_encoder, new_tokenizer, text_loss
 from flowdesign.zoo.unet import denoising_loss, make_latents, new_unet
 from flowdesign.zoo.upscaler import new_upscaler, save_upscaler, upscaling_loss
 
+FAR_LORAS = ("flat_dusk", "night_crowd")
 RECIPE = 2  # raise it when the same settings no longer give the same parts
 
 
@@ -47,6 +48,8 @@ class Sizes:
     fine_base: Schedule = Schedule(5800, 1.5e-3, decay=0.4, ema=0.999)
     scenes: int = 20_000  # of one specialist's training set
     lora: Schedule = Schedule(700, 2e-3, decay=0.6, ema=0.99)
+    # Of a variant far from its base: another palette, or more objects than it ever drew.
+    far_lora: Schedule = Schedule(2000, 2e-3, decay=0.6, ema=0.99)
     lora_scenes: int = 4_000
     upscaler: Schedule = Schedule(500, 2e-3, decay=0.6, ema=0.99)
 
@@ -163,8 +166,14 @@ def _train_lora(domain: Domain, place: Place) -> Iterator[Step]:
     torch.manual_seed(place.seed)
     add_lora(unet)
     loss = denoising_loss(unet, data)
-    yield from fit(name, {"unet": unet}, loss, place.sizes.lora, place.folder(name), place.seed)
+    schedule = getattr(place.sizes, _lora_schedule(domain))
+    yield from fit(name, {"unet": unet}, loss, schedule, place.folder(name), place.seed)
     save_lora(unet, place.part(name))
+
+
+def _lora_schedule(domain: Domain) -> str:
+    """The field of `Sizes` that says how long the domain's LoRA is trained."""
+    return "far_lora" if domain.lora in FAR_LORAS else "lora"
 
 
 def _train_upscaler(scale: int, place: Place) -> Iterator[Step]:
@@ -193,8 +202,8 @@ STAGES: tuple[Stage, ...] = (
     Stage("decoder", ("codec",), _train_decoder, ("decoder",)),
     *(
         Stage(
-            d.lora, (_unet_stage(d),), partial(_train_lora, d), ("lora", "lora_scenes"),
-            f"loras/{d.lora}.safetensors",
+            d.lora, (_unet_stage(d),), partial(_train_lora, d),
+            (_lora_schedule(d), "lora_scenes"), f"loras/{d.lora}.safetensors",
         )
         for d in DOMAINS
     ),
@@ -276,6 +285,6 @@ def smaller(sizes: Sizes, steps: int, scenes: int) -> Sizes:
         return replace(schedule, steps=steps)
 
     return Sizes(
-        cut(sizes.text), scenes, cut(sizes.decoder), cut(sizes.base), cut(sizes.fine_base), scenes, cut(sizes.lora), scenes,
-        cut(sizes.upscaler),
+        cut(sizes.text), scenes, cut(sizes.decoder), cut(sizes.base), cut(sizes.fine_base), scenes, cut(sizes.lora),
+        cut(sizes.far_lora), scenes, cut(sizes.upscaler),
     )  # fmt: skip
