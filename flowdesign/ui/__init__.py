@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from flowdesign.catalog import Installed
 from flowdesign.persistence import Keeper, open_keeper
+from flowdesign.shipped import import_once
 from flowdesign.studio import Studio, open_studio
 from flowdesign.ui import about, cards, style
 from flowdesign.ui.api import add_api
@@ -110,6 +111,7 @@ def run(host: str | None, port: int) -> None:
     app = build_app(opening, records=records)
     keeper = open_keeper(records)
     launch(app, server_name=host, server_port=port, prevent_thread_lock=True)
+    take_in_background(records)
     open_in_background(opening)
     if keeper is None:
         app.block_thread()
@@ -125,6 +127,13 @@ def _serve_keeping(app: Page, keeper: Keeper) -> None:
         app.block_thread()
     finally:
         keeper.stop()
+
+
+def take_in_background(records: SharedStore) -> None:
+    """Take the shipped records into a store that never had any, in a thread."""
+    threading.Thread(
+        target=lambda: import_once(records()), name="taking in records", daemon=True
+    ).start()
 
 
 def open_in_background(opening: Future[Studio]) -> None:

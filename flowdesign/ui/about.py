@@ -22,7 +22,12 @@ That comes with reward training (GRPO); until then the guidance slider is switch
 prompt differ widely in quality.</p>
 <h2>Files</h2>
 <p>Drop a PNG from here, or a PNG or JSON from ComfyUI, anywhere on the Playground to restore its prompt, workflow
-and seed. Nothing leaves this machine, and results are deleted after a day.</p>
+and seed. On your own machine every finished design is kept as a record. On a public page files are deleted after a day,
+and only people who may write can keep a design.</p>
+<h2>Label and Data</h2>
+<p>In Label you compare two images of the same prompt without knowing how they were made; your votes become scores.
+In Data you find every record again, with its workflow, its scores and its votes, and see which component helps
+where. What has been collected here is what the reward models will learn from.</p>
 <h2>The idea</h2>
 <p>After &ldquo;Policy Optimized Text-to-Image Pipeline Design&rdquo;
 (<a href="https://arxiv.org/abs/2505.21478" rel="noopener" target="_blank">arXiv 2505.21478</a>) and ComfyGen
