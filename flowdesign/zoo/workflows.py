@@ -8,14 +8,18 @@ from flowdesign.scenes import DOMAINS, Domain
 from flowdesign.tokens.choices import Choices, Pass, Resize
 
 _HIRES = Pass(
-    "latent", sampler="dpmpp_2m", scheduler="karras", steps=6, cfg=4.0, denoise=0.5,
+    "latent", sampler="ddim", scheduler="sgm_uniform", steps=6, cfg=4.0, denoise=0.5,
     resize=Resize(method="bislerp", scale=1.5),
 )  # fmt: skip
 
 
 def plain(checkpoint: str) -> Choices:
-    """The default workflow of a checkpoint: 8 steps of dpmpp_2m/karras at cfg 4, nothing else."""
-    first = Pass("first", sampler="dpmpp_2m", scheduler="karras", steps=8, cfg=4.0)
+    """The default workflow of a checkpoint: 8 steps of ddim/sgm_uniform at cfg 4, nothing else.
+
+    Chosen on prompts of the train split and a seed of their own: strict 0.86 to 1.00 by domain, where
+    dpmpp_2m/karras had 0.68 to 0.94.
+    """
+    first = Pass("first", sampler="ddim", scheduler="sgm_uniform", steps=8, cfg=4.0)
     return Choices(
         checkpoint, loras=(), clip_skip=None, vae=None, freeu=None, pag=None, prefix=None,
         concat=None, negative=None, size=(64, 64), passes=(first,),
@@ -37,7 +41,7 @@ def _of_domain(domain: Domain, other: Domain) -> dict[str, Choices]:
         "plain": base,
         "4 steps": _sampled(base, steps=4),
         "cfg 1": _sampled(base, cfg=1.0),
-        "cfg 2": _sampled(base, cfg=2.0),
+        "karras": _sampled(base, sampler="dpmpp_2m", scheduler="karras"),
         "negative": replace(base, prefix="crisp, clean", negative="blurry, messy"),
         "hires": replace(base, passes=(*base.passes, _HIRES)),
         "96 px": replace(base, size=(96, 96)),
