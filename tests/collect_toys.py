@@ -9,15 +9,18 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
+from flowdesign import catalog
 from flowdesign.catalog import ASSETS
 from flowdesign.collect.batches import Batch, Job
-from flowdesign.collect.making import Outcome
+from flowdesign.collect.making import Make, Outcome, RenderRecipe
 from flowdesign.config import CollectConfig
 
 
@@ -80,6 +83,24 @@ def job(number: int, prompt: str = "a red star") -> Job:
 
 def batch(number: int, *prompts: str) -> Batch:
     return Batch(number, tuple(job(100 * number + at, text) for at, text in enumerate(prompts)))
+
+
+@dataclass(frozen=True)
+class RecipeOf:
+    """`RenderRecipe` with the models of one folder, also in workers, which see no monkeypatch."""
+
+    folder: Path
+    config: CollectConfig
+
+    def open(self) -> Make:
+        catalog.MODELS = self.folder
+        return RenderRecipe(self.config).open()
+
+
+def use_models(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let collections find the models of this folder alone, whatever is shipped."""
+    monkeypatch.setattr(catalog, "MODELS", folder)
+    monkeypatch.setattr("flowdesign.collect.run.RenderRecipe", partial(RecipeOf, folder))
 
 
 def tiny_catalogue(folder: Path) -> Path:

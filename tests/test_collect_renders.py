@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from collect_toys import small, tiny_catalogue
+from collect_toys import small, tiny_catalogue, use_models
 from PIL import Image
 from toys import every_model
 
 from flowdesign import comfy, runs
 from flowdesign.catalog import Installed, installed
 from flowdesign.collect import collect
-from flowdesign.collect.batches import Job, make_batches, make_design
+from flowdesign.collect.batches import Job, make_batches, plan_workflow
 from flowdesign.collect.making import Maker, OtherModels
 from flowdesign.collect.plan import random_pairs
 from flowdesign.config import CollectConfig
@@ -39,8 +39,7 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("flowdesign.catalog.MODELS", tiny_models)
-    monkeypatch.setenv("FLOWDESIGN_MODELS", str(tiny_models))  # for the workers
+    use_models(tiny_models, monkeypatch)
     return tiny_models
 
 
@@ -54,7 +53,7 @@ def jobs_of(count: int, models: Installed, seed: int = 0) -> list[Job]:
     prompts = ["a red star on white", "two blue circles", "a blue square", "red star"]
     pairs = random_pairs(config, prompts, Automaton(VOCABULARY, models))
     hashes = ModelHashes(models)
-    designs = {p.sentence: make_design(p.sentence, hashes.of) for p in pairs}
+    designs = {p.sentence: plan_workflow(p.sentence, hashes.of) for p in pairs}
     batches = make_batches(pairs, designs, renderer_version(), 1000)
     return [job for batch in batches for job in batch.jobs]
 

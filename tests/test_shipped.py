@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from collect_toys import ToyRecipe, small, tiny_catalogue
+from collect_toys import ToyRecipe, small, tiny_catalogue, use_models
 from shipped import needs_models
 from toys import every_model
 
@@ -232,9 +232,7 @@ def test_the_commands_make_a_card_load_and_check(
 def test_records_are_rendered_again_to_the_same_scores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    models = tiny_catalogue(tmp_path)
-    monkeypatch.setattr("flowdesign.catalog.MODELS", models)
-    monkeypatch.setenv("FLOWDESIGN_MODELS", str(models))
+    use_models(tiny_catalogue(tmp_path), monkeypatch)
     config = small("real", tmp_path / "records", n=4, repeated=0.5, workers=1, prompt_count=4)
     folder = tmp_path / "real"
     runs.prepare(folder, config)
