@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from flowdesign.config import (
     SFTConfig,
     Step,
     ZooConfig,
+    add_command,
     add_flags,
     from_flags,
 )
@@ -102,13 +104,16 @@ def score(flags: argparse.Namespace) -> int:
 def scorers(flags: argparse.Namespace) -> int:
     """List the scorers, convert published weights, or measure the reference set."""
     _quiet()
-    result, text = flags.work(flags)
-    _show(result, flags.json, text)
-    return 0
+    return _act(flags)
 
 
 def records(flags: argparse.Namespace) -> int:
     """Import and export records: JSONL, CSV, Parquet, and ComfyUI output folders."""
+    return _act(flags)
+
+
+def _act(flags: argparse.Namespace) -> int:
+    """Do the action of a command that has several, and show its answer."""
     result, text = flags.work(flags)
     _show(result, flags.json, text)
     return 0
@@ -162,9 +167,7 @@ def bench(flags: argparse.Namespace) -> int:
 def shipped(flags: argparse.Namespace) -> int:
     """Pack a collection into the file that is shipped, store it, or render some of it again."""
     _quiet()
-    result, text = flags.work(flags)
-    _show(result, flags.json, text)
-    return 0
+    return _act(flags)
 
 
 def zoo(flags: argparse.Namespace) -> int:
@@ -238,31 +241,23 @@ def parser() -> argparse.ArgumentParser:
         description="Design text-to-image workflows for a prompt, and render them.",
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    _add_design(_command(commands, "design", design))
-    _add_render(_command(commands, "render", render))
-    _add_validate(_command(commands, "validate", check))
+    add = partial(add_command, commands, dest="command")
+    _add_design(add("design", design))
+    _add_render(add("render", render))
+    _add_validate(add("validate", check))
     for action in (
-        add_score(_command(commands, "score", score)),
-        *add_scorers(_command(commands, "scorers", scorers)),
-        *add_records(_command(commands, "records", records)),
-        *add_shipped(_command(commands, "shipped", shipped), again),
+        add_score(add("score", score)),
+        *add_scorers(add("scorers", scorers)),
+        *add_records(add("records", records)),
+        *add_shipped(add("shipped", shipped), again),
     ):
         _add_json(action)
-    _add_votes(_command(commands, "votes", votes))
-    _add_collect(_command(commands, "collect", collect))
-    _add_bench(_command(commands, "bench", bench))
-    _add_training(_command(commands, "zoo", zoo), ZooConfig)
-    _add_training(_command(commands, "sft", sft), SFTConfig)
+    _add_votes(add("votes", votes))
+    _add_collect(add("collect", collect))
+    _add_bench(add("bench", bench))
+    _add_training(add("zoo", zoo), ZooConfig)
+    _add_training(add("sft", sft), SFTConfig)
     return top
-
-
-def _command(
-    commands: Any, name: str, function: Callable[[argparse.Namespace], int]
-) -> argparse.ArgumentParser:
-    about = (function.__doc__ or "").strip()
-    command: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
-    command.set_defaults(command=function)
-    return command
 
 
 def _add_design(command: argparse.ArgumentParser) -> None:

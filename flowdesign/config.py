@@ -6,7 +6,7 @@ flags, `from_flags` turns parsed flags back into a model, `save` and `load` keep
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
@@ -186,6 +186,16 @@ class CollectConfig(RunConfig, ScoreConfig):
         """The names of all scorers to run: weighted, held out, and those beside them."""
         more = [name.strip() for name in self.also.split(",") if name.strip()]
         return tuple(dict.fromkeys([*self.scorers, *more]))
+
+
+def add_command(
+    commands: Any, name: str, work: Callable[[argparse.Namespace], Any], dest: str = "work"
+) -> argparse.ArgumentParser:
+    """Add a command to argparse's `commands`, told by the docstring of `work`; it is kept in `dest`."""
+    about = (work.__doc__ or "").strip()
+    command: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
+    command.set_defaults(**{dest: work})
+    return command
 
 
 def add_flags(parser: argparse.ArgumentParser, model: type[Options]) -> None:

@@ -84,3 +84,27 @@ def chromium() -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=path, args=flags)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder of random models with a few thousand weights (`tiny_models`)."""
+    from tiny_models import write_tiny_models
+
+    return write_tiny_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def models(folder: Path) -> Any:
+    """What is installed in `folder`."""
+    from flowdesign.catalog import installed
+
+    return installed([folder])
+
+
+@pytest.fixture
+def renderer(models: Any) -> Any:
+    """A renderer that has loaded nothing yet, of `models`."""
+    from flowdesign.render import Renderer
+
+    return Renderer(models)

@@ -9,29 +9,14 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
-from tiny_models import tiny_codec, write_tiny_models
+from tiny_models import tiny_codec
 from tiny_workflows import PROMPT, SEED, node, one, pixels, txt2img, with_lora
 
-from flowdesign.catalog import ROOT, Installed, installed
+from flowdesign.catalog import ROOT, Installed
 from flowdesign.render import Renderer, fidelity
 from flowdesign.render.codec import PatchCodec
 
 torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_models(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture(scope="module")
-def models(folder: Path) -> Installed:
-    return installed([folder])
-
-
-@pytest.fixture
-def renderer(models: Installed) -> Renderer:
-    return Renderer(models)
 
 
 # --- alone ---------------------------------------------------------------------------------------

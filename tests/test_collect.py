@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 from collect_toys import ToyRecipe, small
+from run_toys import wait_for_steps
 from toys import every_model
 
 from flowdesign import runs
@@ -177,18 +177,11 @@ def child(tmp_path: Path, ray: str = "") -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(HERE)})
 
 
-def wait_for_steps(folder: Path, count: int) -> None:
-    deadline = time.monotonic() + 200
-    while len(runs.read_metrics(folder)) < count:
-        assert time.monotonic() < deadline, "the child did not get that far"
-        time.sleep(0.005)
-
-
 def test_sigkill_loses_and_doubles_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "first"
     for count in (2, 9, 19):
         process = child(tmp_path)
-        wait_for_steps(folder, count)
+        wait_for_steps(folder, count, 200)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         status = runs.read_status(folder)
@@ -235,7 +228,7 @@ def test_on_ray_the_same_run_makes_the_same_records(tmp_path: Path) -> None:
     """The driver is killed as well, in the middle of the run."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'ray>=2.50'")
     process = child(tmp_path, ray="local")
-    wait_for_steps(tmp_path / "first", 5)
+    wait_for_steps(tmp_path / "first", 5, 200)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert child(tmp_path, ray="local").wait(timeout=200) == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flowdesign.catalog import known_assets
-from flowdesign.collect.batches import Design, make_batches, make_design, trunk
+from flowdesign.collect.batches import PlannedWorkflow, make_batches, plan_workflow, trunk
 from flowdesign.collect.plan import (
     Pair,
     Stopped,
@@ -169,8 +169,8 @@ def test_a_stop_file_ends_the_speaking(tmp_path: Path) -> None:
 # --- batches -------------------------------------------------------------------------------------
 
 
-def designs(pairs: list[Pair]) -> dict[str, Design]:
-    return {pair.sentence: make_design(pair.sentence, lambda _: {"m": "0"}) for pair in pairs}
+def designs(pairs: list[Pair]) -> dict[str, PlannedWorkflow]:
+    return {pair.sentence: plan_workflow(pair.sentence, lambda _: {"m": "0"}) for pair in pairs}
 
 
 def test_every_job_is_in_one_batch_and_a_workflow_stays_together() -> None:
@@ -227,7 +227,7 @@ def _with(sentence: str, group: str, value: str) -> str:
 
 def test_a_sentence_of_another_language_is_told() -> None:
     with pytest.raises(ValueError):
-        make_design("<ckpt:none_such> <end>", lambda _: {})
+        plan_workflow("<ckpt:none_such> <end>", lambda _: {})
 
 
 def test_the_config_is_saved_and_read_as_it_is() -> None:

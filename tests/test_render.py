@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
-from tiny_models import write_tiny_models
 from tiny_workflows import (
     CFG,
     NEGATIVE,
@@ -27,7 +26,7 @@ from tiny_workflows import (
 )
 from torch import Tensor
 
-from flowdesign.catalog import Installed, installed
+from flowdesign.catalog import Installed
 from flowdesign.nodes import NODE_TYPES
 from flowdesign.render import OPERATIONS, Job, Renderer
 from flowdesign.render.sigmas import NoiseLevels, denoising_levels
@@ -35,21 +34,6 @@ from flowdesign.workflow import Workflow
 
 torch.set_num_threads(1)
 LEVELS = NoiseLevels()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_models(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture(scope="module")
-def models(folder: Path) -> Installed:
-    return installed([folder])
-
-
-@pytest.fixture
-def renderer(models: Installed) -> Renderer:
-    return Renderer(models)
 
 
 # --- against diffusers ---------------------------------------------------------------------------

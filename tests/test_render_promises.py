@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_models import write_tiny_models
 from tiny_workflows import STEPS, node, one, pixels, txt2img, with_lora
 
 from flowdesign.catalog import Installed, installed
@@ -17,21 +16,6 @@ from flowdesign.render import Cancelled, Job, Refused, Renderer, fidelity
 from flowdesign.workflow import bind
 
 torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_models(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture(scope="module")
-def models(folder: Path) -> Installed:
-    return installed([folder])
-
-
-@pytest.fixture
-def renderer(models: Installed) -> Renderer:
-    return Renderer(models)
 
 
 # --- promises ------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from run_toys import wait_for_steps
 
 from flowdesign import runs
 from flowdesign.config import SFTConfig, Step, ZooConfig, load
@@ -118,17 +119,10 @@ def start_child(folder: Path, pause: float = 0.01) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", CHILD, folder, str(pause), here.parent, here])
 
 
-def wait_for_steps(folder: Path, count: int) -> None:
-    deadline = time.monotonic() + 60
-    while len(runs.read_metrics(folder)) < count:
-        assert time.monotonic() < deadline, "the child did not get that far"
-        time.sleep(0.005)
-
-
 def test_two_processes_cannot_hold_one_run(tmp_path: Path) -> None:
     child = start_child(tmp_path, pause=1.0)
     try:
-        wait_for_steps(tmp_path, 1)
+        wait_for_steps(tmp_path, 1, 60)
         assert runs.is_alive(tmp_path)
         status = runs.read_status(tmp_path)
         assert status is not None and (status.state, status.pid) == ("running", child.pid)
@@ -144,7 +138,7 @@ def test_two_processes_cannot_hold_one_run(tmp_path: Path) -> None:
 def test_sigkill_loses_and_repeats_no_step(tmp_path: Path) -> None:
     for count in (4, 12, 23):
         child = start_child(tmp_path)
-        wait_for_steps(tmp_path, count)
+        wait_for_steps(tmp_path, count, 60)
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
         status = runs.read_status(tmp_path)

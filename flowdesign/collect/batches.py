@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from flowdesign.collect.plan import Pair
 from flowdesign.nodes import NODES
 from flowdesign.records.identity import key_of
-from flowdesign.tokens import decode, parse_sentence
+from flowdesign.tokens import workflow_of
 from flowdesign.workflow import Workflow, digests, nodes_of, workflow_hash
 
 WINDOW = 512  # workflows that are sorted together: whatever has been done is an even sample
@@ -39,7 +39,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Design:
+class PlannedWorkflow:
     """A workflow of the plan with all that its jobs share."""
 
     sentence: str
@@ -49,17 +49,18 @@ class Design:
     assets: Mapping[str, str]
 
 
-def make_design(sentence: str, hashes: Callable[[Workflow], Mapping[str, str]]) -> Design:
+def plan_workflow(
+    sentence: str, hashes: Callable[[Workflow], Mapping[str, str]]
+) -> PlannedWorkflow:
     """Take a sentence apart; `hashes` gives the hashes of the models that a workflow loads.
 
     Raises ValueError when it is none of this version's language.
     """
-    decoded = decode(parse_sentence(sentence))
-    workflow = decoded.workflow
-    if workflow is None or decoded.problems:
+    workflow = workflow_of(sentence)
+    if workflow is None:
         raise ValueError(f"The plan has a sentence that is no workflow: {sentence}")
     digest, assets = workflow_hash(workflow), hashes(workflow)
-    return Design(sentence, workflow, digest, trunk(workflow), assets)
+    return PlannedWorkflow(sentence, workflow, digest, trunk(workflow), assets)
 
 
 def trunk(workflow: Workflow) -> str:
@@ -75,7 +76,7 @@ def trunk(workflow: Workflow) -> str:
 
 
 def make_batches(
-    pairs: Sequence[Pair], designs: Mapping[str, Design], renderer: str, size: int
+    pairs: Sequence[Pair], designs: Mapping[str, PlannedWorkflow], renderer: str, size: int
 ) -> list[Batch]:
     """Cut a plan into batches of up to `size` jobs, the same ones whenever it is done."""
     by_sentence: dict[str, list[Pair]] = {}
@@ -95,12 +96,12 @@ def _is_first(workflow: Workflow, node: str) -> bool:
     return bool(workflow[latent]["class_type"] == "EmptyLatentImage")
 
 
-def _rank(design: Design) -> tuple[list[str], str, str]:
+def _rank(design: PlannedWorkflow) -> tuple[list[str], str, str]:
     """Workflows of the same models are neighbours too: loading and merging takes time."""
     return sorted(design.assets), design.trunk, design.sentence
 
 
-def _jobs(design: Design, pairs: Sequence[Pair], renderer: str) -> Iterator[Job]:
+def _jobs(design: PlannedWorkflow, pairs: Sequence[Pair], renderer: str) -> Iterator[Job]:
     for pair in pairs:
         for seed in pair.seeds:
             key = key_of(pair.prompt, design.digest, seed, design.assets, renderer)

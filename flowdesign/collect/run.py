@@ -19,7 +19,7 @@ from typing import Any
 
 from flowdesign import runs
 from flowdesign.catalog import ROOT, Installed, installed
-from flowdesign.collect.batches import Batch, Design, Job, make_batches, make_design
+from flowdesign.collect.batches import Batch, Job, PlannedWorkflow, make_batches, plan_workflow
 from flowdesign.collect.crew import Crew, LocalCrew
 from flowdesign.collect.making import Outcome, Recipe, RenderRecipe
 from flowdesign.collect.on_ray import RayCrew
@@ -214,9 +214,9 @@ def _sayer(config: CollectConfig, models: Installed) -> Sayer:
 
 def _batches(config: CollectConfig, pairs: Sequence[Pair], models: Installed) -> list[Batch]:
     hashes = ModelHashes(models)
-    designs: dict[str, Design] = {}
+    designs: dict[str, PlannedWorkflow] = {}
     for sentence in dict.fromkeys(pair.sentence for pair in pairs):
-        designs[sentence] = make_design(sentence, hashes.of)
+        designs[sentence] = plan_workflow(sentence, hashes.of)
     return make_batches(pairs, designs, renderer_version(), config.batch)
 
 

@@ -6,11 +6,11 @@ Each gives what is to be printed, as data for JSON and as text.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from flowdesign.config import add_command
 from flowdesign.records.exchange import FORMATS, export, import_records
 from flowdesign.records.exchange.card import Card, card_text
 from flowdesign.records.filters import Filter
@@ -78,19 +78,19 @@ def history(flags: argparse.Namespace) -> Answer:
 def add_records(command: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
     """Declare what `records` can do; gives the parsers of the actions."""
     actions = command.add_subparsers(required=True, metavar="ACTION")
-    taken = _action(actions, "import", take_in)
+    taken = add_command(actions, "import", take_in)
     taken.add_argument("file", type=Path, help="folder, zip file or table", metavar="PATH")
     taken.add_argument("--source", default="", help="source of records that name none")
-    written = _action(actions, "export", write_out)
+    written = add_command(actions, "export", write_out)
     written.add_argument("out", type=Path, help="new folder or .zip file", metavar="PATH")
     written.add_argument("--no-images", dest="images", action="store_false", help="leave them out")
     written.add_argument(
         "--hide-raters", action="store_true", help="replace the names of those who voted"
     )
-    shown = _action(actions, "card", card)
+    shown = add_command(actions, "card", card)
     for each in (written, shown):
         _add_filter(each)
-    past = _action(actions, "history", history)
+    past = add_command(actions, "history", history)
     past.add_argument("paths", type=Path, nargs="+", help="folders or PNG files", metavar="PATH")
     past.add_argument("--source", default="", help="name of the source (default: the folder's)")
     parsers = [taken, written, shown, past]
@@ -119,12 +119,3 @@ def _filter(flags: argparse.Namespace) -> Filter:
 
 def _card(flags: argparse.Namespace) -> Card:
     return Card(flags.title, flags.about, flags.licence)
-
-
-def _action(
-    actions: Any, name: str, work: Callable[[argparse.Namespace], Answer]
-) -> argparse.ArgumentParser:
-    about = (work.__doc__ or "").strip()
-    action: argparse.ArgumentParser = actions.add_parser(name, help=about, description=about)
-    action.set_defaults(work=work)
-    return action

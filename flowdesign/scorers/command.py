@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowdesign import comfy
-from flowdesign.config import ScoreConfig, add_flags, from_flags
+from flowdesign.config import ScoreConfig, add_command, add_flags, from_flags
 from flowdesign.scorers import sources, table
 from flowdesign.scorers.scorer import ScorerError
 from flowdesign.standards import (
@@ -103,12 +103,12 @@ def add_score(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def add_scorers(command: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
     """Declare what `scorers` can do; gives the parsers of the actions."""
     actions = command.add_subparsers(required=True, metavar="ACTION")
-    shown = _action(actions, "list", show)
-    converted = _action(actions, "convert", convert)
+    shown = add_command(actions, "list", show)
+    converted = add_command(actions, "convert", convert)
     converted.add_argument("name", help="scorer", metavar="NAME")
     converted.add_argument("file", type=Path, help="the published .pt or .pth file")
     converted.add_argument("--out", type=Path, help="folder to make (default: where it is found)")
-    measured = _action(actions, "reference", reference)
+    measured = add_command(actions, "reference", reference)
     measured.add_argument(
         "files", type=Path, nargs="*", metavar="FILE",
         help="JSONL of records, or what score --json printed (default: the stored records)",
@@ -117,15 +117,6 @@ def add_scorers(command: argparse.ArgumentParser) -> list[argparse.ArgumentParse
     measured.add_argument("--about", default="", help="which images these are, in words")
     measured.add_argument("--out", type=Path, default=REFERENCE, help="file to write")
     return [shown, converted, measured]
-
-
-def _action(
-    actions: Any, name: str, work: Callable[[argparse.Namespace], Answer]
-) -> argparse.ArgumentParser:
-    about = (work.__doc__ or "").strip()
-    action: argparse.ArgumentParser = actions.add_parser(name, help=about, description=about)
-    action.set_defaults(work=work)
-    return action
 
 
 # --- one image -----------------------------------------------------------------------------------

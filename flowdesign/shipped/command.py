@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flowdesign.catalog import ROOT
-from flowdesign.config import CollectConfig, load
+from flowdesign.config import CollectConfig, add_command, load
 from flowdesign.records import DATA, Filter, Store
 from flowdesign.shipped.card import card_of
 from flowdesign.shipped.first import load as load_into
@@ -56,10 +56,8 @@ def add_shipped(command: argparse.ArgumentParser, check: Work) -> list[argparse.
     actions = command.add_subparsers(required=True, metavar="ACTION")
     found = []
     for name, work in (("make", make), ("load", take_in), ("check", check)):
-        about = (work.__doc__ or "").strip()
-        action = actions.add_parser(name, help=about, description=about)
+        action = add_command(actions, name, work)
         action.add_argument("--file", type=Path, default=PACKED, help="the packed file")
-        action.set_defaults(work=work)
         found.append(action)
     found[0].add_argument("--run", required=True, help="the collection, by its folder's name")
     found[1].add_argument(

@@ -22,7 +22,7 @@ from flowdesign.catalog import ROOT
 from flowdesign.provenance import assets_of
 from flowdesign.records import Record, RecordsError
 from flowdesign.runs import replace_file
-from flowdesign.tokens import decode, parse_sentence
+from flowdesign.tokens import workflow_of
 from flowdesign.workflow import Workflow
 
 PACKED = ROOT / "assets" / "miniature_records.jsonl.gz"
@@ -97,11 +97,11 @@ class _Part:
 
     @staticmethod
     def of(sentence: str, hashes: Mapping[str, str]) -> _Part:
-        decoded = decode(parse_sentence(sentence))
-        if decoded.workflow is None or decoded.problems:
+        workflow = workflow_of(sentence)
+        if workflow is None:
             raise ShippedError(f"This version cannot say the workflow {sentence}")
-        names = sorted({name for _, name in assets_of(decoded.workflow)})
-        return _Part(sentence, decoded.workflow, {name: hashes[name] for name in names})
+        names = sorted({name for _, name in assets_of(workflow)})
+        return _Part(sentence, workflow, {name: hashes[name] for name in names})
 
 
 def _head(

@@ -22,6 +22,7 @@ from flowdesign.tokens.codec import (
     encode,
     parse_sentence,
     sentence_text,
+    workflow_of,
 )
 from flowdesign.tokens.grammar import State
 from flowdesign.tokens.reader import NotInLanguage
@@ -54,4 +55,5 @@ __all__ = [
     "parse_sentence",
     "random_sentence",
     "sentence_text",
+    "workflow_of",
 ]

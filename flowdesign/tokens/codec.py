@@ -125,6 +125,12 @@ def sentence_text(tokens: Sequence[int], vocabulary: Vocabulary = VOCABULARY) ->
     return " ".join(vocabulary.tokens[token] for token in tokens)
 
 
+def workflow_of(text: str) -> Workflow | None:
+    """Return the workflow that `sentence_text` says, None when it says none; raises UnknownToken."""
+    decoded = decode(parse_sentence(text))
+    return None if decoded.problems else decoded.workflow
+
+
 def parse_sentence(text: str, vocabulary: Vocabulary = VOCABULARY) -> tuple[int, ...]:
     """Return the tokens of `sentence_text`; raises UnknownToken."""
     rest = re.sub(r"<[^<>]*>", "", text).strip()

@@ -24,6 +24,7 @@ from flowdesign.ui.api import add_api
 from flowdesign.ui.data import Data
 from flowdesign.ui.files import Exports, routes
 from flowdesign.ui.gate import Gate
+from flowdesign.ui.handlers import QUIET
 from flowdesign.ui.jobs import Jobs
 from flowdesign.ui.keeping import Keeping
 from flowdesign.ui.label import Label
@@ -159,14 +160,9 @@ def _watch(opening: Future[Studio], state: gr.HTML, app: gr.Blocks, gate: Gate) 
     def look() -> tuple[str, gr.Timer]:
         return _state(opening), gr.Timer(active=not opening.done())
 
-    quiet: dict[str, Any] = {
-        "show_progress": "hidden",
-        "queue": False,
-        "api_visibility": "private",
-    }
     gate.reads(look)
-    app.load(look, None, [state, timer], **quiet)
-    timer.tick(look, None, [state, timer], **quiet)
+    app.load(look, None, [state, timer], **QUIET)
+    timer.tick(look, None, [state, timer], **QUIET)
 
 
 def _state(opening: Future[Studio]) -> str:

@@ -24,16 +24,15 @@ from flowdesign.ui.data_import import Import
 from flowdesign.ui.data_weights import Weights
 from flowdesign.ui.files import Exports
 from flowdesign.ui.gate import Gate
+from flowdesign.ui.handlers import QUIET, Updates, pressed, pressing
 from flowdesign.ui.jobs import Jobs
-from flowdesign.ui.jobs_view import JobsView, pressed
+from flowdesign.ui.jobs_view import JobsView
 from flowdesign.ui.shared import SharedStore
 from flowdesign.ui.style import ASSETS
 
 FILTERED = ("browse", "charts")  # sub-tabs
 PAGE = 48  # tiles: a whole number of rows in most widths
-AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-NEWEST_WINS: dict[str, Any] = AT_ONCE | {"trigger_mode": "always_last"}
-Updates = dict[Any, Any]
+NEWEST_WINS: dict[str, Any] = QUIET | {"trigger_mode": "always_last"}
 
 
 @dataclass(frozen=True)
@@ -103,32 +102,30 @@ class Data:
         parts = (self.weights, self.charts, self.importing, self.actions)
         shown = [*self._page, *form.choosing, *(one for part in parts for one in part.outputs)]
         arriving = self.gate.reads_for(self.arrive)
-        tab.select(arriving, [self.place, *form.inputs], shown, **AT_ONCE)
+        tab.select(arriving, [self.place, *form.inputs], shown, **QUIET)
         self.jobs.on_look(self.gate.reads_for(self.after_look), [self.place, *form.inputs], shown)
         gr.on(form.changes, reads(self.search), form.inputs, self._page, **NEWEST_WINS)
         cleared = [*form.inputs, *self._page]
-        clearing = form.clear.click(reads(self.clear), form.inputs, cleared, **AT_ONCE)
-        turning = self.tabs.select(
-            reads(self.turn_to), None, [self.section, self.filter], **AT_ONCE
-        )
+        clearing = form.clear.click(reads(self.clear), form.inputs, cleared, **QUIET)
+        turning = self.tabs.select(reads(self.turn_to), None, [self.section, self.filter], **QUIET)
         self.charts.connect(self.section, turning, clearing)
         here = [self.place, *form.inputs]
         for button in (self.after, self.after_too):
-            button.click(reads(self.forward), here, self._page, **AT_ONCE)
+            button.click(reads(self.forward), here, self._page, **QUIET)
         for button in (self.before, self.before_too):
-            button.click(reads(self.back), here, self._page, **AT_ONCE)
+            button.click(reads(self.back), here, self._page, **QUIET)
         self._connect_record()
         self.actions.connect(self.gate.reads(self.refresh), here, self._page)
 
     def _connect_record(self) -> None:
         reads, opened = self.gate.reads, [self.place, self.record]
         show = reads(self.open_record)
-        self.grid.click(show, self.place, opened, **AT_ONCE)
-        self.record.click(show, self.place, opened, **AT_ONCE)
-        self.close.click(reads(self.close_record), self.place, opened, **AT_ONCE)
+        self.grid.click(show, self.place, opened, **QUIET)
+        self.record.click(show, self.place, opened, **QUIET)
+        self.close.click(reads(self.close_record), self.place, opened, **QUIET)
         here = [self.place, *self.form.inputs]
-        self.step_back.click(reads(self.open_before), here, self._page, **AT_ONCE)
-        self.step_on.click(reads(self.open_after), here, self._page, **AT_ONCE)
+        self.step_back.click(reads(self.open_before), here, self._page, **QUIET)
+        self.step_on.click(reads(self.open_after), here, self._page, **QUIET)
 
     # --- pages of tiles
 
@@ -270,13 +267,7 @@ def _count(page: Page, number: int) -> str:
     return f"{first:,} to {last:,} of {of} records"
 
 
-RECORD = """
-element.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-record]");
-  if (button) trigger("click", { record: button.dataset.record });
-});
-watch("value", () => window.fdOpened(element));
-"""
+RECORD = pressing("record") + 'watch("value", () => window.fdOpened(element));'
 
 
 def _script() -> str:

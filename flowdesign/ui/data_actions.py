@@ -15,16 +15,15 @@ from flowdesign.ui import cards, data_work
 from flowdesign.ui.data_filter import BadFilter, FilterForm, read
 from flowdesign.ui.files import Exports
 from flowdesign.ui.gate import Gate
+from flowdesign.ui.handlers import QUIET, Updates
 from flowdesign.ui.jobs_view import JobsView
 from flowdesign.ui.selection import NothingChosen, Selection, choose, say
 from flowdesign.ui.shared import SharedStore
 
-AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 WITH_TICKED = "(scope, ticked, ...others) => [scope, window.fdTicked(), ...others]"
 MANY = 5000  # records that are deleted in the background: 200,000 take some five seconds
 UNTICK = "(...values) => { window.fdUntick(); return values; }"
 FORMATS = [("JSON Lines", "jsonl"), ("CSV", "csv"), ("Parquet", "parquet")]
-Updates = dict[Any, Any]
 
 
 class Actions:
@@ -97,13 +96,13 @@ class Actions:
         """Connect the buttons; `refresh` shows the page of tiles again."""
         gate, outputs = self.gate, [self.said, self.undo, self.undo_token, *self.panels]
         chosen = [self.scope, self.ticked, *self.form.inputs]
-        opening: dict[str, Any] = {"js": WITH_TICKED, **AT_ONCE}
+        opening: dict[str, Any] = {"js": WITH_TICKED, **QUIET}
         self.score.click(gate.reads(self.ask_score), chosen, outputs, **opening)
         self.export.click(gate.reads(self.ask_export), chosen, outputs, **opening)
         asking = [self.question, *outputs]
         self.delete.click(gate.writes("delete", self.ask_delete), chosen, asking, **opening)
         for button in (self.no_score, self.no_export, self.no_delete):
-            button.click(gate.reads(self.close), None, self.panels, **AT_ONCE)
+            button.click(gate.reads(self.close), None, self.panels, **QUIET)
         started = [*outputs, *self.jobs.outputs]
         scoring = gate.writes("rescore", self.rescore)
         inputs = [self.scope, self.ticked, self.names, *self.form.inputs]
@@ -114,13 +113,13 @@ class Actions:
         deleting = gate.writes("delete", self.delete_chosen)
         deleted = self.delete_now.click(deleting, chosen, started, **opening)
         undoing = gate.writes("delete", self.bring_back)
-        back = self.undo.click(undoing, self.undo_token, outputs, **AT_ONCE)
+        back = self.undo.click(undoing, self.undo_token, outputs, **QUIET)
         # Also after a reload: whoever looks at the deleted records can bring the last ones back.
         offering = gate.reads_for(self.offer_undo)
-        self.form.deleted.select(offering, self.form.deleted, outputs, **AT_ONCE)
-        back.then(offering, self.form.deleted, outputs, **AT_ONCE)
-        deleted.success(refresh, here, page, js=UNTICK, **AT_ONCE)
-        back.success(refresh, here, page, **AT_ONCE)
+        self.form.deleted.select(offering, self.form.deleted, outputs, **QUIET)
+        back.then(offering, self.form.deleted, outputs, **QUIET)
+        deleted.success(refresh, here, page, js=UNTICK, **QUIET)
+        back.success(refresh, here, page, **QUIET)
 
     # --- opening a panel
 

@@ -18,15 +18,15 @@ from flowdesign.records import (
 from flowdesign.ui import cards, charts
 from flowdesign.ui.data_filter import BadFilter, FilterForm, read
 from flowdesign.ui.gate import Gate
+from flowdesign.ui.handlers import QUIET, Updates
 from flowdesign.ui.shared import SharedStore
 
 SECTION = "charts"
 BINS = 30
 MANY = 200_000  # records above which nothing is drawn unasked
 FEW = 50_000  # records up to which the spread of every score is drawn, not just of the chosen one
-AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "minimal", "api_visibility": "private"}
+AT_ONCE: dict[str, Any] = QUIET | {"show_progress": "minimal"}
 KIND_NAMES = {"lora": "LoRA", "cfg": "CFG"}
-Updates = dict[Any, Any]
 
 
 class Charts:

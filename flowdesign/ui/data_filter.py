@@ -10,12 +10,12 @@ from typing import Any
 import gradio as gr
 
 from flowdesign.records import COMBINED, ORDERS, SPLITS, Filter, Options, Order
+from flowdesign.ui.handlers import Updates
 
 ANY = ""  # the value of "it does not matter"
 NONE = "\0none"  # the value of "has none", which no name can be
 MAX_TEXT = 200  # characters of a search
 Choices = list[tuple[str, str]]
-Updates = dict[Any, Any]
 
 IMAGES: Choices = [("any", ANY), ("with image", "yes"), ("without", "no")]
 OUTCOMES: Choices = [("any", ANY), ("rendered", "no"), ("failed", "yes")]

@@ -12,19 +12,18 @@ from flowdesign.access import Person
 from flowdesign.records import ExchangeError, RecordsError, Store, exchange, history
 from flowdesign.ui import cards, uploads
 from flowdesign.ui.gate import Gate
+from flowdesign.ui.handlers import QUIET, Updates
 from flowdesign.ui.jobs import Job, Told
 from flowdesign.ui.jobs_view import JobsView
 from flowdesign.ui.selection import say
 from flowdesign.ui.shared import SharedStore
 
-AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 WORDS = (
     '<p class="fd-note">PNG files as ComfyUI or FlowDesign saves them, or a zip file of its output '
     "folder: each image becomes a record with the workflow it carries; one whose nodes FlowDesign "
     "does not know is kept as it was. Or an export of records: JSON Lines, CSV, Parquet, or the zip "
     "file with images. What is here already stays, so an import can be repeated.</p>"
 )
-Updates = dict[Any, Any]
 
 
 class Import:
@@ -61,10 +60,10 @@ class Import:
         self.said = cards.html(elem_id="fd-imported")
         started = [self.said, self.files, *jobs.outputs]
         bringing = gate.writes("import", self.bring)
-        self.go.click(bringing, [self.files, self.name], started, **AT_ONCE)
+        self.go.click(bringing, [self.files, self.name], started, **QUIET)
         reading = gate.writes("folder", self.bring_folder)
         gr.on([self.read.click, self.folder.submit], reading, [self.folder, self.name],
-              started, **AT_ONCE)  # fmt: skip
+              started, **QUIET)  # fmt: skip
 
     @property
     def outputs(self) -> list[Any]:

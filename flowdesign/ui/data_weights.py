@@ -13,18 +13,17 @@ from flowdesign.scorers import SCORERS
 from flowdesign.standards import NoStandard, Reference, read_reference
 from flowdesign.ui import cards
 from flowdesign.ui.gate import Gate
+from flowdesign.ui.handlers import QUIET, Updates
 from flowdesign.ui.jobs import Job
 from flowdesign.ui.jobs_view import JobsView
 from flowdesign.ui.shared import SharedStore
 
-AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 WORDS = (
     '<p class="fd-note">The combined score of a record is the sum of its scores, each in standard '
     "deviations above the mean of the reference set and times its weight. A record that lacks a "
     "weighted score has none. The held-out scorer has no weight: it is kept to see whether what is "
     "learned from the others is really better.</p>"
 )
-Updates = dict[Any, Any]
 
 
 class Weights:
@@ -50,7 +49,7 @@ class Weights:
         self.said = cards.html(elem_id="fd-weighed")
         weighing = gate.writes("rescore", self.weigh)
         values = list(self.numbers.values())
-        self.apply.click(weighing, values, [self.said, *jobs.outputs], **AT_ONCE)
+        self.apply.click(weighing, values, [self.said, *jobs.outputs], **QUIET)
 
     @property
     def outputs(self) -> list[Any]:

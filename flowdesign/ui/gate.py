@@ -41,6 +41,7 @@ import gradio as gr
 
 from flowdesign.access import Access, AccessConfig, Action, NotAllowed, Person
 from flowdesign.ui import cards
+from flowdesign.ui.handlers import QUIET
 
 Handler = Callable[..., Any]
 Kind = Literal["read"] | Action
@@ -48,7 +49,6 @@ Kind = Literal["read"] | Action
 TOKEN_HEADER = "x-flowdesign-token"
 REMEMBERED = 8 * 3600.0  # seconds that a page counts as admin after the token was entered
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
-QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 OWNER = Person("owner", key="owner")
 
 

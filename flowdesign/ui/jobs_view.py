@@ -11,11 +11,10 @@ import gradio as gr
 from flowdesign.access import Action, Person
 from flowdesign.ui import cards
 from flowdesign.ui.gate import Gate
+from flowdesign.ui.handlers import QUIET, Updates, pressed, pressing
 from flowdesign.ui.jobs import Job, Jobs, TooMany, Work
 
 EVERY = 1.0  # seconds between two looks while a job is open
-AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-Updates = dict[Any, Any]
 
 
 class JobsView:
@@ -24,13 +23,13 @@ class JobsView:
     def __init__(self, jobs: Jobs, gate: Gate) -> None:
         self.jobs = jobs
         self.gate = gate
-        self.place = cards.html(elem_id="fd-jobs", js_on_load=PRESSED)
+        self.place = cards.html(elem_id="fd-jobs", js_on_load=pressing("job"))
         self.timer = gr.Timer(EVERY, active=False)
         self.open = gr.State(0)  # jobs that this page last saw open
         self.news = gr.State(False)  # whether one of them has ended since
-        self.place.click(gate.reads_for(self.press), None, self.outputs, **AT_ONCE)
+        self.place.click(gate.reads_for(self.press), None, self.outputs, **QUIET)
         looking = gate.reads(self.look)
-        self.looked = self.timer.tick(looking, self.open, [*self.outputs, self.news], **AT_ONCE)
+        self.looked = self.timer.tick(looking, self.open, [*self.outputs, self.news], **QUIET)
 
     @property
     def outputs(self) -> list[Any]:
@@ -39,7 +38,7 @@ class JobsView:
 
     def on_look(self, handler: Any, inputs: list[Any], outputs: list[Any]) -> None:
         """Call `handler` after each look; its first input says whether a job has ended since."""
-        self.looked.then(handler, [self.news, *inputs], outputs, **AT_ONCE)
+        self.looked.then(handler, [self.news, *inputs], outputs, **QUIET)
 
     def start(self, title: str, work: Work, action: Action | None = None) -> Updates:
         """Begin a job and show it. Raises gr.Error when too many wait."""
@@ -75,13 +74,6 @@ class JobsView:
                 self.gate.admit(person, job.action)
             job.stop()
         return self.show()
-
-
-def pressed(event: gr.EventData, name: str) -> str:
-    """What the page sent with an event under this name; "" for anything but a text."""
-    data = event._data
-    value = data.get(name) if isinstance(data, dict) else None
-    return value if isinstance(value, str) else ""
 
 
 def bars(jobs: Sequence[Job]) -> str:
@@ -138,11 +130,3 @@ def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-PRESSED = """
-element.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-job]");
-  if (button) trigger("click", { job: button.dataset.job });
-});
-"""

@@ -24,7 +24,7 @@ from flowdesign.scorers import SCORERS, load, score_all
 from flowdesign.studio import Rendered
 from flowdesign.ui import cards
 from flowdesign.ui.gate import Gate
-from flowdesign.ui.jobs_view import pressed
+from flowdesign.ui.handlers import pressed
 from flowdesign.ui.shared import SharedStore
 
 SOURCE = "playground"
@@ -32,13 +32,6 @@ MOST_PAGES = 200  # whose finished designs are remembered, for their Keep button
 FREE = tuple(name for name, scorer in SCORERS.items() if scorer.kind != "learned")
 
 Keeps = Literal["itself", "asked", "never"]  # how designs become records on somebody's page
-
-PRESSED = """
-element.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-keep]");
-  if (button) trigger("click", { keep: button.dataset.keep });
-});
-"""
 
 
 class Keeping:

@@ -35,14 +35,13 @@ from flowdesign.studio import (
     random_seed,
 )
 from flowdesign.ui import cards
-from flowdesign.ui.keeping import PRESSED, Keeping
+from flowdesign.ui.handlers import QUIET, Updates, pressing
+from flowdesign.ui.keeping import Keeping
 from flowdesign.ui.tasks import NotLoaded, Task, Tasks, until_loaded
 from flowdesign.workflow import Workflow
 
 log = logging.getLogger(__name__)
-Updates = dict[Any, Any]
 
-AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 IN_TURN: dict[str, Any] = {
     "concurrency_id": "studio",
     "concurrency_limit": 1,
@@ -153,7 +152,9 @@ class Playground:
             # Always there, hidden by the style sheet while empty: a component that becomes visible
             # loses values that arrive while it is being mounted.
             self.slots = [
-                cards.html(elem_id=f"fd-slot-{i + 1}", elem_classes="fd-slot", js_on_load=PRESSED)
+                cards.html(
+                    elem_id=f"fd-slot-{i + 1}", elem_classes="fd-slot", js_on_load=pressing("keep")
+                )
                 for i in range(MAX_DESIGNS)
             ]
 
@@ -171,27 +172,27 @@ class Playground:
             reads(self.ask_design),
             settings,
             outputs,
-            **AT_ONCE,
+            **QUIET,
         )
         again = self.render_it.click(
-            reads(self.ask_render), [self.restored, self.prompt, self.seed], outputs, **AT_ONCE
+            reads(self.ask_render), [self.restored, self.prompt, self.seed], outputs, **QUIET
         )
         work = reads(self.work)
         working = [asked.then(work, None, outputs, **IN_TURN) for asked in (asking, again)]
-        self.stop.click(reads(self.cancel), None, outputs, cancels=working, **AT_ONCE)
+        self.stop.click(reads(self.cancel), None, outputs, cancels=working, **QUIET)
         for button in self.examples:
-            button.click(reads(lambda text: text), button, self.prompt, **AT_ONCE)
+            button.click(reads(lambda text: text), button, self.prompt, **QUIET)
         keep = self.gate.writes("keep", self.keeping.press)
         for slot in self.slots:
-            slot.click(keep, None, slot, **AT_ONCE)
+            slot.click(keep, None, slot, **QUIET)
         self._connect_restore()
 
     def _connect_restore(self) -> None:
         shown = [self.restored, self.restored_box, self.restored_view, self.render_it]
         fields = [self.prompt, self.seed, self.random, self.status, self.file]
         reads = self.gate.reads
-        self.file.upload(reads(self.open_file), self.file, shown + fields, **AT_ONCE)
-        self.forget.click(reads(self.put_away), None, [self.restored, self.restored_box], **AT_ONCE)
+        self.file.upload(reads(self.open_file), self.file, shown + fields, **QUIET)
+        self.forget.click(reads(self.put_away), None, [self.restored, self.restored_box], **QUIET)
 
     # --- what the buttons do
 

@@ -136,7 +136,7 @@ def _train_base(domain: Domain, place: Place) -> Iterator[Step]:
     torch.manual_seed(place.seed)
     unet = new_unet()
     loss = denoising_loss(unet, data)
-    schedule = place.sizes.fine_base if is_fine(domain) else place.sizes.base
+    schedule = getattr(place.sizes, _base_schedule(domain))
     yield from fit(domain.checkpoint, {"unet": unet}, loss, schedule, place.folder(name), place.seed)  # fmt: skip
     unet.save_pretrained(place.part(name))
 
@@ -171,6 +171,11 @@ def _train_lora(domain: Domain, place: Place) -> Iterator[Step]:
     save_lora(unet, place.part(name))
 
 
+def _base_schedule(domain: Domain) -> str:
+    """The field of `Sizes` that says how long the domain's checkpoint is trained."""
+    return "fine_base" if is_fine(domain) else "base"
+
+
 def _lora_schedule(domain: Domain) -> str:
     """The field of `Sizes` that says how long the domain's LoRA is trained."""
     return "far_lora" if domain.lora in FAR_LORAS else "lora"
@@ -195,7 +200,7 @@ STAGES: tuple[Stage, ...] = (
     *(
         Stage(
             _unet_stage(d), ("text", "codec"), partial(_train_base, d),
-            ("fine_base" if is_fine(d) else "base", "scenes"),
+            (_base_schedule(d), "scenes"),
         )
         for d in DOMAINS
     ),

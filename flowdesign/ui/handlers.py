@@ -1,0 +1,28 @@
+"""How handlers are connected, and how a press on HTML of our own reaches one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+# A handler that answers in a moment: past the queue, without a progress bar, and no public endpoint.
+QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+Updates = dict[Any, Any]  # {component: new value}
+
+
+def pressing(name: str) -> str:
+    """The script of an HTML component that sends on presses of whatever has `data-<name>`."""
+    return f"""
+element.addEventListener("click", (event) => {{
+  const button = event.target.closest("[data-{name}]");
+  if (button) trigger("click", {{ {name}: button.dataset.{name} }});
+}});
+"""
+
+
+def pressed(event: gr.EventData, name: str) -> str:
+    """What the page sent with an event under this name; "" for anything but a text."""
+    data = event._data
+    value = data.get(name) if isinstance(data, dict) else None
+    return value if isinstance(value, str) else ""
