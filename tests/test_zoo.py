@@ -264,7 +264,6 @@ def test_the_measurement_is_as_large_as_it_says():
     assert {split_of(p) for _, p in prompts} == {"test"}
 
 
-@pytest.mark.skipif(not FIGURES.exists(), reason="the zoo's figures are not shipped yet")
 def test_the_shipped_figures_reach_the_bars():
     figures = json.loads(FIGURES.read_text())
     size = figures["size"]
@@ -278,7 +277,6 @@ def test_the_shipped_figures_reach_the_bars():
     assert figures["measured"] and figures["with"]
 
 
-@pytest.mark.skipif(not FIGURES.exists(), reason="the zoo is not shipped yet")
 def test_the_shipped_zoo_is_whole():
     found = installed()
     assert len(found.names("checkpoints")) >= 4
