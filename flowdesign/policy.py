@@ -40,7 +40,6 @@ from flowdesign.tokens import (
     VOCABULARY,
     Automaton,
     Vocabulary,
-    VocabularyMismatch,
     decode,
 )
 
@@ -312,7 +311,8 @@ def _read_head(folder: Path) -> tuple[Anatomy, Vocabulary]:
             f"Train one with: python -m flowdesign sft --run {folder.name}"
         )
     vocabulary = Vocabulary.from_json((folder / "vocab.json").read_text("utf-8", errors="replace"))
-    return _read_anatomy(folder / "policy.json"), _known(vocabulary, folder)
+    vocabulary.check_places(f"The policy in {folder}", "python -m flowdesign sft --run NAME")
+    return _read_anatomy(folder / "policy.json"), vocabulary
 
 
 def _read_anatomy(path: Path) -> Anatomy:
@@ -324,23 +324,6 @@ def _read_anatomy(path: Path) -> Anatomy:
     if not (isinstance(anatomy.base, str) and type(anatomy.rank) is int and anatomy.rank > 0):
         raise PolicyError(f"{path} is damaged: it needs a base (text) and a rank from 1, {anatomy}")
     return anatomy
-
-
-def _known(vocabulary: Vocabulary, folder: Path) -> Vocabulary:
-    """The vocabulary, if its ids mean here what they meant in training.
-
-    Ids are places in the list, and words are only ever appended; so an older vocabulary is a first
-    part of this version's. Raises VocabularyMismatch.
-    """
-    pairs = list(zip(vocabulary.tokens, VOCABULARY.tokens, strict=False))
-    at = next((place for place, (saved, ours) in enumerate(pairs) if saved != ours), None)
-    if at is not None:
-        saved, ours = pairs[at]
-        raise VocabularyMismatch(
-            f"The policy in {folder} has another vocabulary: its token {at} is {saved}, here it is "
-            f"{ours}. Train one for this version: python -m flowdesign sft --run NAME"
-        )
-    return vocabulary
 
 
 def fingerprint(folder: Path) -> str:

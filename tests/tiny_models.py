@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from peft import LoraConfig
+from peft import LoraConfig, inject_adapter_in_model
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 from spandrel.architectures.Compact import Compact as SRVGGNetCompact
@@ -212,12 +213,8 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _lora(model: Any, targets: list[str]) -> dict[str, torch.Tensor]:
-    """Give a model an adapter that changes something, return its weights, and take it off again."""
-    adapter = LoraConfig(r=2, lora_alpha=2, target_modules=targets, init_lora_weights=False)
-    model.add_adapter(adapter, adapter_name="new")
-    weights = get_peft_model_state_dict(model, adapter_name="new")
-    weights = {name: value.detach().clone().float() * 0.3 for name, value in weights.items()}
-    model.delete_adapters("new") if hasattr(model, "delete_adapters") else model.delete_adapter(
-        "new"
-    )
-    return weights
+    """The weights of an adapter for a model, which changes something; the model stays as it is."""
+    config = LoraConfig(r=2, lora_alpha=2, target_modules=targets, init_lora_weights=False)
+    adapted = inject_adapter_in_model(config, deepcopy(model), adapter_name="new")
+    weights = get_peft_model_state_dict(adapted, adapter_name="new")
+    return {name: value.detach().clone().float() * 0.3 for name, value in weights.items()}

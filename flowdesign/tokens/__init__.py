@@ -26,6 +26,7 @@ from flowdesign.tokens.codec import (
 )
 from flowdesign.tokens.grammar import State
 from flowdesign.tokens.reader import NotInLanguage
+from flowdesign.tokens.variants import alternatives, changed, variants
 from flowdesign.tokens.vocabulary import (
     END,
     VOCABULARY,
@@ -48,6 +49,8 @@ __all__ = [
     "Vocabulary",
     "VocabularyMismatch",
     "Word",
+    "alternatives",
+    "changed",
     "count_sentences",
     "decode",
     "encode",
@@ -55,5 +58,6 @@ __all__ = [
     "parse_sentence",
     "random_sentence",
     "sentence_text",
+    "variants",
     "workflow_of",
 ]

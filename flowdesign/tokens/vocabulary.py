@@ -136,6 +136,20 @@ class Vocabulary:
         frozen = FROZEN.read_text(encoding="utf-8").splitlines() if FROZEN.exists() else []
         return cls(dict.fromkeys([*frozen, *WORDS]))
 
+    def check_places(self, owner: str, command: str) -> None:
+        """Check that ids of a saved vocabulary mean here what they meant when it was saved.
+
+        Ids are places in the list, and words are only ever appended; so an older vocabulary is a
+        first part of this version's. Raises VocabularyMismatch that names the `owner` of the saved
+        one and the `command` that makes another.
+        """
+        for place, (saved, ours) in enumerate(zip(self.tokens, VOCABULARY.tokens, strict=False)):
+            if saved != ours:
+                raise VocabularyMismatch(
+                    f"{owner} has another vocabulary: its token {place} is {saved}, here it is "
+                    f"{ours}. Train one for this version: {command}"
+                )
+
     def __len__(self) -> int:
         return len(self.tokens)
 

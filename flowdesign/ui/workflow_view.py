@@ -22,6 +22,7 @@ ROW = 16.0
 PADDING = 6.0
 MARGIN = 8.0
 CHARACTERS = 24  # that fit one row of a box
+SHORTEST = 7  # characters that a value keeps beside a long label: "disable"
 TITLE_CHARACTERS, SOCKET_CHARACTERS = 22, 13
 TEXT_ROWS = 3  # of a prompt before it is cut
 SHRINK, SHRUNK = 0.84, 1080.0  # a drawing up to this wide may shrink by this much to fit a card
@@ -130,7 +131,8 @@ def _setting(name: str, value: Any) -> list[tuple[str, str]]:
         return [("", line) for line in lines]
     label = name.removesuffix("_name").replace("_", " ")
     text = f"{value:g}" if isinstance(value, float) else str(value)
-    return [(label, _cut(text, max(6, CHARACTERS - len(label) - 1)))]
+    value = _cut(text, max(SHORTEST, CHARACTERS - len(label) - 1))
+    return [(_cut(label, CHARACTERS - len(value) - 1), value)]
 
 
 def _cut(text: str, length: int) -> str:
