@@ -208,7 +208,8 @@ def test_escape_stops_the_work_within_a_second(toys: Toys, visit: Callable[..., 
     page.keyboard.press("Escape")
     wait_status(page, "Stopped after 0 designs")
     page.wait_for_selector(f"{DESIGN}:enabled")
-    assert time.monotonic() - started < 2  # a step takes 0.05 s; the rest is for a busy machine
+    took = time.monotonic() - started  # a step takes 0.05 s
+    assert took < (2 if os.getloadavg()[0] <= BUSY else 8)  # the whole render takes 40 s
     steps = toys.renderer.steps_done
     time.sleep(0.5)
     assert toys.renderer.steps_done <= steps + 1
