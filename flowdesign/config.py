@@ -65,8 +65,8 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ScoreConfig(Options):
-    """Which scorers judge an image, and how their scores make one figure.
+class WeightConfig(Options):
+    """Which scorers' scores make one figure, and how.
 
     The combined score is the weighted sum of standardised scores (flowdesign.standards). The
     held-out scorer is kept for evaluation: it has no weight, so nothing is ever trained on it.
@@ -79,11 +79,9 @@ class ScoreConfig(Options):
     held_out: str = Field(
         "scene_strict", description="scorer kept for evaluation; it has no weight"
     )
-    score_device: str = Field("cpu", description="torch device of the learned scorers")
-    score_batch: int = Field(8, ge=1, description="images scored at once by a learned scorer")
 
     @model_validator(mode="after")
-    def _keep_apart(self) -> "ScoreConfig":
+    def _keep_apart(self) -> "WeightConfig":
         """Refuse a held-out scorer that is in the sum, and a sum of nothing."""
         if self.held_out and self.weights.get(self.held_out, 0.0) != 0.0:
             raise ValueError(
@@ -98,6 +96,13 @@ class ScoreConfig(Options):
         """The names of all scorers that an image needs: the weighted ones, then the held-out one."""
         names = [name for name, weight in self.weights.items() if weight]
         return tuple(dict.fromkeys([*names, *filter(None, [self.held_out])]))
+
+
+class ScoreConfig(WeightConfig):
+    """Which scorers judge an image, and where the learned ones work."""
+
+    score_device: str = Field("cpu", description="torch device of the learned scorers")
+    score_batch: int = Field(8, ge=1, description="images scored at once by a learned scorer")
 
 
 class RunConfig(Options):
@@ -162,6 +167,9 @@ class CollectConfig(RunConfig, ScoreConfig):
     run: RunName = Field("collect", description="name of the folder under checkpoints/")
     prompts: str = Field("grammar", description="file with a prompt a line, or grammar")
     prompt_count: int = Field(400, ge=1, description="prompts to draw from the grammar")
+    split: Literal["all", "train", "validation", "test"] = Field(
+        "all", description="only prompts and random workflows of this split of the records"
+    )
     policy: str = Field("random", description="run or folder of a policy, or random")
     temperature: float = Field(1.0, ge=0, le=2, description="of the policy; 0 is the likeliest")
     n: int = Field(5000, ge=1, description="pairs of a prompt and a workflow")
@@ -188,6 +196,70 @@ class CollectConfig(RunConfig, ScoreConfig):
         return tuple(dict.fromkeys([*self.scorers, *more]))
 
 
+class RewardConfig(RunConfig, WeightConfig):
+    """The reward ensemble: predicts the scores of an image from prompt and workflow (paper, step 2.1).
+
+    A step is, for each member, `prompts` prompts with up to `workflows` of their workflows. Members
+    differ in their seed, their bootstrap sample and their random prior, and share no trained weight.
+    """
+
+    incidental: ClassVar[frozenset[str]] = RunConfig.incidental | {
+        "workers", "save_every", "records", "trust",
+    }  # fmt: skip
+
+    run: RunName = Field("reward", description="name of the folder under checkpoints/")
+    records: str = Field(
+        "", description="folder of records, or shipped; empty is the usual folder of records"
+    )
+    source: str = Field("", description="only records of this source, by comma; empty is all")
+    without: str = Field(
+        "", description="words (<lora:night_crowd>), by comma, whose sentences are not learned from"
+    )
+    members: int = Field(4, ge=1, le=32, description="reward models in the ensemble")
+    encoder: str = Field(
+        "all-minilm-l6-v2", description="encoder: known name, folder or repository"
+    )
+    reader: Literal["crossed", "joint"] = Field(
+        "crossed",
+        description="crossed: a small transformer reads the sentence and looks at the encoded prompt; "
+        "joint: the encoder reads both as one text",
+    )
+    tuning: Literal["lora", "full", "frozen"] = Field("lora", description="how the encoder learns")
+    rank: int = Field(8, ge=1, description="LoRA rank")
+    width: int = Field(128, ge=8, multiple_of=8, description="width of the sentence reader")
+    layers: int = Field(2, ge=1, description="layers of the sentence reader")
+    prior: float = Field(0.5, ge=0, description="scale of each member's fixed random prior")
+    bootstrap: Literal["pairs", "prompts", "none"] = Field(
+        "pairs", description="what a member's training sample is drawn from, with replacement"
+    )
+    dtype: Literal["fp32", "bf16"] = Field("fp32", description="type of the computation")
+    device: str = Field("cpu", description="torch device")
+    steps: int = Field(700, ge=1, description="optimiser steps of a member")
+    prompts: int = Field(12, ge=1, description="prompts in a step")
+    workflows: int = Field(24, ge=1, description="workflows of each prompt in a step")
+    rate: float = Field(2e-3, gt=0, description="peak learning rate of the reader")
+    encoder_rate: float = Field(5e-4, gt=0, description="peak learning rate of the encoder")
+    decay: float = Field(0.05, ge=0, description="weight decay")
+    beta: float = Field(
+        0.5, ge=0, le=1, description="weight of the variance in the loss (beta-NLL)"
+    )
+    vote_weight: float = Field(0.5, ge=0, description="weight of the votes in the loss")
+    votes: int = Field(32, ge=1, description="votes in a step, where there are any")
+    warmup: int = Field(40, ge=0, description="steps until the peak learning rate")
+    evaluate_every: int = Field(
+        25, ge=1, description="steps between two looks at validation prompts"
+    )
+    patience: int = Field(10, ge=1, description="looks without gain after which a member stops")
+    trust: float = Field(1.0, ge=0, description="k of the lower bound: mean - k x spread")
+    workers: int = Field(2, ge=1, description="members that learn at once, one thread each")
+    save_every: int = Field(25, ge=1, description="steps between two checkpoints")
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The words in `without`."""
+        return tuple(word.strip() for word in self.without.split(",") if word.strip())
+
+
 def add_command(
     commands: Any, name: str, work: Callable[[argparse.Namespace], Any], dest: str = "work"
 ) -> argparse.ArgumentParser:
@@ -211,6 +283,16 @@ def from_flags(model: type[OptionsT], flags: argparse.Namespace) -> OptionsT:
     return build(model, given)
 
 
+def to_flags(config: Options) -> list[str]:
+    """The flags that give this config: those of the options that differ from their defaults."""
+    words: list[str] = []
+    for name, info in type(config).model_fields.items():
+        value = getattr(config, name)
+        if info.is_required() or value != info.get_default(call_default_factory=True):
+            words += _flag("--" + name.replace("_", "-"), value)
+    return words
+
+
 def build(model: type[OptionsT], values: Any) -> OptionsT:
     """Validate `values` (any JSON). Raises ConfigError that lists every fault at once."""
     try:
@@ -231,6 +313,21 @@ def load(model: type[ConfigT], path: Path) -> ConfigT:
     except ValueError as error:
         raise ConfigError(f"{path} is not JSON: {error}") from None
     return build(model, values)
+
+
+def as_text(value: object) -> str:
+    """An option's value as it is typed: NAME=NUMBER,NAME=NUMBER for weights."""
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={number!r}" for name, number in value.items())
+    return "" if value is None else str(value)
+
+
+def _flag(flag: str, value: object) -> list[str]:
+    if isinstance(value, bool):
+        return [flag if value else flag.replace("--", "--no-", 1)]
+    text = as_text(value)
+    # argparse takes a word that begins with a dash for the next flag, unless it is tied to its own.
+    return [f"{flag}={text}"] if text.startswith("-") else [flag, text]
 
 
 def _argument(info: FieldInfo) -> dict[str, Any]:

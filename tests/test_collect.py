@@ -24,6 +24,7 @@ from flowdesign.collect.command import tell_figures, tell_step, tell_time
 from flowdesign.config import CollectConfig, ConfigError, Step
 from flowdesign.designs import renderer_version
 from flowdesign.records import Filter, Store, StoredRecord
+from flowdesign.scorers import ScorerMissing
 
 HERE = Path(__file__).parent
 IMAGES = 42  # of `small`
@@ -254,6 +255,34 @@ def test_what_is_missing_is_told_before_any_work(
 ) -> None:
     config = small("first", tmp_path / "records", **options)
     with pytest.raises(ConfigError, match=words):
+        list(collect(config, tmp_path))
+
+
+def test_weights_of_the_hub_are_fetched_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, by the run, and not by all of its workers at the same time."""
+    fetched: list[str] = []
+    monkeypatch.setenv("FLOWDESIGN_SCORERS", str(tmp_path))
+    monkeypatch.setattr("flowdesign.scorers.sources.is_cached", lambda repository, file: False)
+    monkeypatch.setattr("flowdesign.scorers.load", fetched.append)
+    config = small("first", tmp_path / "records", also="pickscore", policy="no_such_policy")
+    with pytest.raises(ConfigError, match="policy: "):  # the scorer is no hindrance
+        list(collect(config, tmp_path))
+    assert fetched == ["pickscore"]
+
+
+def test_weights_that_the_hub_does_not_give_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(name: str) -> None:
+        raise ScorerMissing("The hub does not answer.")
+
+    monkeypatch.setenv("FLOWDESIGN_SCORERS", str(tmp_path))
+    monkeypatch.setattr("flowdesign.scorers.sources.is_cached", lambda repository, file: False)
+    monkeypatch.setattr("flowdesign.scorers.load", refuse)
+    config = small("first", tmp_path / "records", also="pickscore")
+    with pytest.raises(ConfigError, match="not here yet.*The hub does not answer"):
         list(collect(config, tmp_path))
 
 

@@ -18,9 +18,11 @@ from flowdesign.collect.plan import (
 )
 from flowdesign.collect.prompts import grammar_prompts, read_prompts
 from flowdesign.config import CollectConfig, ConfigError
-from flowdesign.records import record_key
+from flowdesign.records import record_key, split_of_prompt
+from flowdesign.records.splits import split_of_digest
 from flowdesign.scenes import CATEGORIES, domain_of, parse, split_of
-from flowdesign.tokens import VOCABULARY, Automaton, decode, parse_sentence
+from flowdesign.tokens import VOCABULARY, Automaton, decode, parse_sentence, workflow_of
+from flowdesign.workflow import workflow_hash
 
 LANGUAGE = Automaton(VOCABULARY, known_assets())
 
@@ -111,6 +113,23 @@ def test_a_plan_follows_from_its_config() -> None:
 def test_fewer_prompts_than_a_workflow_is_tried_on() -> None:
     pairs = random_pairs(config(n=7, per_workflow=4), ["one", "two"], LANGUAGE)
     assert Counter(pair.prompt for pair in pairs) == {"one": 4, "two": 3}
+
+
+def test_a_plan_may_keep_to_one_split_and_make_a_whole_grid(tmp_path: Path) -> None:
+    """Every test prompt with every workflow: what a reward ensemble is measured on."""
+    asked = config(n=24, split="test", prompt_count=6, per_workflow=6)
+    prompts = read_prompts("grammar", 6, 0, "test")
+    pairs = random_pairs(asked, prompts, LANGUAGE)
+    assert {split_of_prompt(pair.prompt) for pair in pairs} == {"test"}
+    texts = {pair.sentence: workflow_of(pair.sentence) for pair in pairs}
+    assert len(texts) == 4 and len(pairs) == len({(p.prompt, p.sentence) for p in pairs}) == 24
+    found = {split_of_digest(workflow_hash(each)) for each in texts.values() if each}
+    assert found == {"test"}
+    file = tmp_path / "prompts.txt"
+    file.write_text("\n".join(prompts), encoding="utf-8")
+    assert read_prompts(str(file), 1, 0, "test") == prompts
+    with pytest.raises(ConfigError, match="no prompt of the train split"):
+        read_prompts(str(file), 1, 0, "train")
 
 
 def test_every_sentence_of_a_plan_is_a_workflow() -> None:

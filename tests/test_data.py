@@ -38,6 +38,7 @@ from flowdesign.ui.files import Exports, routes
 from flowdesign.ui.gate import Gate
 from flowdesign.ui.jobs import Job, Jobs
 from flowdesign.ui.shared import SharedStore
+from flowdesign.votes import SCORER
 
 OWNER, VISITOR = Person("owner"), Person("visitor")
 COUNT = 120
@@ -600,12 +601,20 @@ def test_folders_that_are_none_are_told(shared: SharedStore, folder: Any) -> Non
     assert "There is no folder" in told[view.importing.said]
 
 
-def test_only_who_sits_at_the_machine_may_name_a_folder(
-    shared: SharedStore, tmp_path: Path
+@pytest.mark.parametrize(
+    ("role", "space", "offered"),
+    [
+        ("owner", False, True),
+        ("admin", False, True),
+        ("admin", True, False),
+        ("writer", True, False),
+    ],
+)
+def test_folders_are_offered_to_those_whom_the_gate_lets_read_them(
+    shared: SharedStore, role: Any, space: bool, offered: bool
 ) -> None:
-    view = tab(shared)
-    told = view.importing.bring_folder(Person("writer", "ann"), str(tmp_path), "")
-    assert "sits at this machine" in told[view.importing.said]
+    importing = tab(shared, space).importing
+    assert importing.show(Person(role, "ann"))[importing.local]["visible"] is offered
 
 
 def test_tables_come_back_and_a_huge_cell_is_told(own: SharedStore, tmp_path: Path) -> None:
@@ -678,7 +687,22 @@ def test_names_of_imports_are_one_short_line() -> None:
     assert data_import.clean_stem(Path("\n.csv")) == "upload"
 
 
-# --- weights
+# --- weights and votes
+
+
+def test_votes_become_scores_that_can_be_sorted_by(own: SharedStore) -> None:
+    store, view = own(), tab(own)
+    view.weights.fit_votes(OWNER)
+    assert finish(view).said == "nobody has voted yet"
+    prompt = next(one.prompt for one in store.prompts(least=2))
+    better, worse, *_ = store.find(Filter(prompt=prompt, has_image=True)).rows
+    for number in range(5):
+        store.vote(Vote(better.id or 0, worse.id or 0, "left", "ann", f"token {number}"))
+    view.weights.fit_votes(OWNER)
+    assert finish(view).said == "2 records scored by their votes"
+    found = view.search(*asking(view, scorer=SCORER, order="best"))[view.place]
+    assert found.ids == (better.id, worse.id)
+    assert store.get(better.id or 0).scores[SCORER] > 0 > store.get(worse.id or 0).scores[SCORER]
 
 
 def reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reference:
@@ -799,7 +823,7 @@ def test_every_handler_is_declared_and_those_that_write_name_their_action(
     writing = {name: kind for name, kind in kinds.items() if kind != "read"}
     assert writing == {
         "ask_delete": "delete", "delete_chosen": "delete", "bring_back": "delete",
-        "rescore": "rescore", "weigh": "rescore", "bring": "import", "bring_folder": "folder",
+        "rescore": "rescore", "weigh": "rescore", "fit_votes": "rescore", "bring": "import", "bring_folder": "folder",
     }  # fmt: skip
 
 

@@ -133,6 +133,16 @@ def test_a_deletion_can_be_undone(store: Store) -> None:
     check_sound(store)
 
 
+def test_an_image_can_be_seen_until_its_record_is_deleted(store: Store) -> None:
+    sha = sha_of(png(7))
+    one, without = store.add([simple(1, image=sha), simple(2)], {sha: png(7)})
+    assert store.visible_image(one) == sha
+    token = store.delete([one], "me")
+    assert store.visible_image(one) == store.visible_image(without) == store.visible_image(99) == ""
+    store.undelete(token)
+    assert store.visible_image(one) == sha
+
+
 def test_a_deleted_record_is_not_stored_anew(store: Store) -> None:
     (number,) = store.add([simple(1)])
     store.delete([number], "me")

@@ -313,6 +313,22 @@ def test_prompts_with_enough_images_are_listed(
         assert [one.images for one in found] == sorted((o.images for o in found), reverse=True)
 
 
+@pytest.mark.parametrize("most", [3, 1000])
+def test_the_images_of_a_prompt_are_the_newest_that_can_be_shown(
+    store: Store, everything: list[StoredRecord], most: int
+) -> None:
+    for prompt in (*PROMPTS, "no such prompt"):
+        shown = [r for r in everything if r.prompt == prompt and r.image and not r.deleted]
+        newest = sorted(shown, key=lambda record: -(record.id or 0))[:most]
+        found = store.images_for(prompt, most)
+        assert [(one.record, one.image, one.combined) for one in found] == [
+            (record.id, record.image, record.combined) for record in newest
+        ]
+        pairs = itertools.combinations(zip(found, newest, strict=True), 2)
+        for (row, record), (other, its) in pairs:
+            assert (row.workflow == other.workflow) == (record.workflow == its.workflow)
+
+
 def test_pages_stay_right_while_records_come_and_go(store: Store) -> None:
     # The last test of the file: it changes the records that the others share.
     page = store.find(limit=10)

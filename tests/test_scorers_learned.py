@@ -29,7 +29,7 @@ from torchvision.transforms import (
 from torchvision.transforms import functional as vision
 from transformers import CLIPConfig, CLIPModel
 
-from flowdesign.scorers import ScorerError, ScorerMissing, available, load, sources
+from flowdesign.scorers import ScorerError, ScorerMissing, available, is_on_hub, load, sources
 from flowdesign.scorers.networks import blip
 from flowdesign.scorers.networks.clip import config_of, from_open_clip
 from flowdesign.scorers.networks.conversion import convert, read_pickle
@@ -357,6 +357,20 @@ def test_missing_weights_say_where_to_get_them(tmp_path: Path, monkeypatch: Any)
         assert str(tmp_path / name) in str(fault.value)
         assert available(name) == str(fault.value)
     assert "yuvalkirstain/PickScore_v1" in available("pickscore")
+
+
+def test_what_the_hub_has_is_told_apart_from_what_nobody_has(
+    tmp_path: Path, clip_folder: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv(sources.VARIABLE, str(tmp_path))
+    monkeypatch.setattr(sources, "FOLDER", tmp_path / "none")
+    monkeypatch.setattr(sources, "is_cached", lambda repository, file: False)
+    assert is_on_hub("pickscore") and is_on_hub("clip_similarity", "somebody/a-clip")
+    assert not is_on_hub("pickscore", str(clip_folder))  # it is here
+    assert not is_on_hub("hps_v2")  # published as a pickle, which is never fetched
+    assert not is_on_hub("scene_soft")
+    monkeypatch.setattr(sources, "is_cached", lambda repository, file: True)
+    assert not is_on_hub("pickscore")
 
 
 def test_a_named_folder_that_is_not_there_is_told(tmp_path: Path) -> None:

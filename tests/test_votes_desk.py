@@ -52,6 +52,35 @@ def test_a_page_gets_back_what_it_holds(desk: Desk) -> None:
     assert third[1].token not in (first.token, second.token)
 
 
+def test_a_page_keeps_all_that_it_holds_also_when_that_is_more(desk: Desk) -> None:
+    """An undo puts a question before the two that the page has."""
+    held = [ticket.token for ticket in desk.deal("ann", "pair", count=5)]
+    again = [ticket.token for ticket in desk.deal("ann", "pair", [*held, held[0]])]
+    assert again == held
+
+
+@pytest.mark.parametrize("kind", ["pair", "rating"])
+def test_what_a_closed_page_held_is_asked_again_at_the_end(desk: Desk, kind: str) -> None:
+    lost = [ticket.token for ticket in desk.deal("ann", kind)]  # type: ignore[arg-type]
+    answered = []
+    while (ticket := one(desk, kind=kind)).token not in lost:
+        answered.append(ticket.question.records)
+        desk.answer("ann", ticket.token, "skip", 5)
+    questions = 5 * 6 if kind == "pair" else 5 * 4
+    assert len(answered) == len(set(answered)) == questions - 2
+    assert [ticket.token for ticket in desk.deal("ann", kind)] == lost  # type: ignore[arg-type]
+    for token in lost:
+        desk.answer("ann", token, "skip", 5)
+    assert desk.deal("ann", kind) == []  # type: ignore[arg-type]
+
+
+def test_what_is_left_open_is_not_asked_when_its_image_has_gone(desk: Desk, store: Store) -> None:
+    first = desk.deal("ann", "rating", count=20)
+    store.delete([first[0].question.records[0]], "me")
+    left = desk.deal("ann", "rating", count=20)
+    assert [ticket.token for ticket in left] == [ticket.token for ticket in first[1:]]
+
+
 def test_tokens_of_others_are_worth_nothing(desk: Desk) -> None:
     ticket = one(desk)
     assert desk.deal("bob", "pair", [ticket.token], count=1)[0].token != ticket.token
@@ -200,7 +229,7 @@ def test_stars_are_stored_and_a_skipped_rating_is_not(desk: Desk, store: Store) 
     while tickets := desk.deal("ann", "rating", count=1):
         seen.add(tickets[0].question.records[0])
         desk.answer("ann", tickets[0].token, "3", 5)
-    assert len(seen) == 5 * 4 - 2 - 1  # one was rated, one skipped, one is still open
+    assert len(seen) == 5 * 4 - 2  # one was rated, one skipped; what was left open comes last
     assert skipped.question.records[0] not in seen
 
 

@@ -26,9 +26,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from flowdesign.collect.prompts import ALL
 from flowdesign.config import CollectConfig
+from flowdesign.records import Split
+from flowdesign.records.splits import split_of_digest
 from flowdesign.runs import replace_text
-from flowdesign.tokens import Automaton, random_sentence, sentence_text
+from flowdesign.tokens import Automaton, random_sentence, sentence_text, workflow_of
+from flowdesign.workflow import workflow_hash
 
 PLAN, DRAWN = "plan.jsonl", "drawn.jsonl"
 RANDOM = "random"
@@ -56,7 +60,7 @@ def random_pairs(config: CollectConfig, prompts: Sequence[str], language: Automa
     rng = random.Random(f"collect/random/{config.seed}")
     piles = min(config.per_workflow, len(prompts))
     decks = [_deal(prompts[start::piles], rng) for start in range(piles)]
-    sentences = _distinct_sentences(language, rng)
+    sentences = _distinct_sentences(language, rng, config.split)
     drawn: list[tuple[str, str]] = []
     while len(drawn) < config.n:
         sentence = next(sentences)
@@ -119,13 +123,20 @@ def _deal(prompts: Sequence[str], rng: random.Random) -> Iterator[str]:
         yield from rng.sample(prompts, len(prompts))
 
 
-def _distinct_sentences(language: Automaton, rng: random.Random) -> Iterator[str]:
+def _distinct_sentences(language: Automaton, rng: random.Random, split: str) -> Iterator[str]:
+    """Yield random sentences, each once, for ever; of one split of the records, or of "all"."""
     seen: set[str] = set()
     while True:
         sentence = sentence_text(random_sentence(language, rng))
-        if sentence not in seen:
+        if sentence not in seen and (split == ALL or _split_of(sentence) == split):
             seen.add(sentence)
             yield sentence
+
+
+def _split_of(sentence: str) -> Split:
+    workflow = workflow_of(sentence)
+    assert workflow is not None, "every walk through the grammar is a workflow"
+    return split_of_digest(workflow_hash(workflow))
 
 
 def _seeds(purpose: str, prompt: str, count: int) -> tuple[int, ...]:

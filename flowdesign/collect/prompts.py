@@ -6,27 +6,33 @@ import random
 from pathlib import Path
 
 from flowdesign.config import ConfigError
+from flowdesign.records import split_of_prompt
 from flowdesign.scenes import CATEGORIES, DOMAINS, TEST_SHARE, random_prompt
 
-GRAMMAR = "grammar"
+GRAMMAR, ALL = "grammar", "all"
 TRIES = 1000  # draws of the grammar without a new prompt until it counts as used up
 
 
-def read_prompts(source: str, count: int, seed: int) -> list[str]:
-    """Give the distinct prompts of a file, in its order, or `count` of the grammar.
+def read_prompts(source: str, count: int, seed: int, split: str = ALL) -> list[str]:
+    """Give the distinct prompts of a file, in its order, or `count` of the grammar; of one split.
 
     Raises ConfigError when there are none, or when the grammar has not so many.
     """
     if source == GRAMMAR:
-        return grammar_prompts(count, seed)
-    return _from_file(Path(source))
+        return grammar_prompts(count, seed, split)
+    found = [
+        prompt for prompt in _from_file(Path(source)) if split in (ALL, split_of_prompt(prompt))
+    ]
+    if not found:
+        raise ConfigError(f"split: {source} has no prompt of the {split} split")
+    return found
 
 
-def grammar_prompts(count: int, seed: int) -> list[str]:
+def grammar_prompts(count: int, seed: int, wanted: str = ALL) -> list[str]:
     """Draw distinct prompts; domains take turns, and within them the six categories.
 
-    Held-out prompts come as often as they exist: the records' own splits tell them apart later.
-    Raises ConfigError.
+    Held-out prompts come as often as they exist: the records' own splits tell them apart later, or
+    `wanted` names the only one. Raises ConfigError.
     """
     rng = random.Random(f"collect/prompts/{seed}")
     found: dict[str, None] = {}
@@ -36,8 +42,11 @@ def grammar_prompts(count: int, seed: int) -> list[str]:
         category = CATEGORIES[len(found) // len(DOMAINS) % len(CATEGORIES)]
         split = "test" if rng.random() < TEST_SHARE else "train"
         prompt = random_prompt(rng, domain, split, category)
-        failed = failed + 1 if prompt in found else 0
-        found[prompt] = None
+        if prompt in found or wanted not in (ALL, split_of_prompt(prompt)):
+            failed += 1
+        else:
+            failed = 0
+            found[prompt] = None
     if len(found) < count:
         raise ConfigError(
             f"prompt_count: the grammar gave no new prompt after {len(found)} (given: {count})"

@@ -172,10 +172,10 @@ class _Ledger:
 
 def _checked_recipe(config: CollectConfig) -> Recipe:
     """Find out what is missing before any work. Raises ConfigError."""
-    from flowdesign.scorers import ScorerError, available
+    from flowdesign.scorers import ScorerError
 
     try:
-        missing = [why for name in config.all_scorers if (why := available(name))]
+        missing = [why for name in config.all_scorers if (why := _missing(name))]
     except ScorerError as fault:
         raise ConfigError(str(fault)) from None
     if missing:
@@ -183,8 +183,23 @@ def _checked_recipe(config: CollectConfig) -> Recipe:
     return RenderRecipe(config)
 
 
+def _missing(name: str) -> str:
+    """Say why a scorer cannot be had here; weights of the hub are fetched, once for all workers."""
+    from flowdesign.scorers import ScorerMissing, available, is_on_hub, load
+
+    why = available(name)
+    if not why or not is_on_hub(name):
+        return why
+    log.info("fetching the weights of '%s'", name)
+    try:
+        load(name)
+    except ScorerMissing as fault:
+        return f"{why} {fault}"
+    return ""
+
+
 def _make_pairs(config: CollectConfig, folder: Path, models: Installed) -> list[Pair]:
-    prompts = read_prompts(config.prompts, config.prompt_count, config.seed)
+    prompts = read_prompts(config.prompts, config.prompt_count, config.seed, config.split)
     if config.policy == RANDOM:
         return random_pairs(config, prompts, Automaton(VOCABULARY, models))
     return policy_pairs(config, prompts, _sayer(config, models), folder)

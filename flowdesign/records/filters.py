@@ -122,6 +122,19 @@ class PromptCount:
 
 
 @dataclass(frozen=True)
+class ImageRow:
+    """A record's image, and what it takes to choose among many: nothing of the workflow is read.
+
+    Rows with the same `workflow` number have the same workflow.
+    """
+
+    record: int
+    image: str  # sha256
+    workflow: int
+    combined: float | None
+
+
+@dataclass(frozen=True)
 class Deletion:
     """What one `Store.delete` took out of sight and `Store.undelete(token)` can bring back."""
 

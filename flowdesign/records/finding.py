@@ -15,6 +15,7 @@ from flowdesign.records.filters import (
     ComponentScore,
     Filter,
     Histogram,
+    ImageRow,
     Options,
     Order,
     Page,
@@ -23,6 +24,7 @@ from flowdesign.records.filters import (
 )
 from flowdesign.records.paging import Key, Search, count, images_after
 from flowdesign.records.record import RecordsError, StoredRecord, UnknownRecord
+from flowdesign.records.schema import COMBINED_ID
 from flowdesign.records.splits import SPLITS
 
 MOST = 1000  # records of a page
@@ -66,6 +68,14 @@ class Finder:
         if not found:
             raise UnknownRecord(f"There is no record {record}.")
         return found[0]
+
+    def visible_image(self, record: int) -> str:
+        """The sha256 of a record's image; "" when it has none, is deleted or is not stored."""
+        with self._readers.lend() as connection:
+            row = connection.execute(
+                "SELECT image FROM records WHERE id = ? AND deletion IS NULL", (record,)
+            ).fetchone()
+        return row[0].hex() if row and row[0] else ""
 
     def find(
         self,
@@ -166,6 +176,19 @@ class Finder:
                 (least,),
             ).fetchall()
         return [PromptCount(text, images) for text, images in rows]
+
+    def images_for(self, prompt: str, most: int) -> list[ImageRow]:
+        """The newest images of a prompt that can be shown, at most so many."""
+        with self._readers.lend() as connection:
+            rows = connection.execute(
+                "SELECT r.id, r.image, r.workflow, s.value FROM records r"
+                " LEFT JOIN scores s ON s.record = r.id AND s.scorer = ?"
+                " WHERE r.prompt = (SELECT id FROM prompts WHERE text = ?)"
+                " AND r.facet IN (SELECT id FROM facets WHERE has_image = 1 AND deleted = 0)"
+                " ORDER BY r.id DESC LIMIT ?",
+                (COMBINED_ID, prompt, most),
+            ).fetchall()
+        return [ImageRow(number, sha.hex(), *rest) for number, sha, *rest in rows]
 
 
 def _place(after: str | None) -> Key | None:

@@ -13,7 +13,16 @@ How raw scores become one figure is `flowdesign.standards`; which of them count 
 """
 
 from flowdesign.scorers.scorer import BATCH, Scorer, ScorerError, ScorerMissing, UnknownScorer
-from flowdesign.scorers.table import SCORERS, available, check, find, load, load_all, score_all
+from flowdesign.scorers.table import (
+    SCORERS,
+    available,
+    check,
+    find,
+    is_on_hub,
+    load,
+    load_all,
+    score_all,
+)
 
 __all__ = [
     "BATCH",
@@ -25,6 +34,7 @@ __all__ = [
     "available",
     "check",
     "find",
+    "is_on_hub",
     "load",
     "load_all",
     "score_all",

@@ -59,6 +59,17 @@ class LearnedScorer(Scorer):
             f"is first used, or copy them to {sources.FOLDER / cls.name}."
         )
 
+    @classmethod
+    def is_on_hub(cls, source: str = "") -> bool:
+        """Whether the weights come from the hub when the scorer is opened."""
+        if super().lacks():
+            return False
+        try:
+            place = sources.find(cls.name, cls.file, cls.published, source)
+        except ScorerMissing:
+            return False
+        return sources.is_repository(place) and not sources.is_cached(place, cls.file)
+
     @abstractmethod
     def load(self, place: str, device: str) -> None:
         """Load the network from a folder or repository onto a torch device."""

@@ -73,6 +73,11 @@ class Scorer(ABC):
             f"uv pip install -r pyproject.toml --extra {cls.extra}"
         )
 
+    @classmethod
+    def is_on_hub(cls, source: str = "") -> bool:
+        """Whether all that is missing is a download, which `open` makes by itself."""
+        return False
+
     @abstractmethod
     def score(self, prompts: Sequence[str], images: Sequence[Image]) -> list[float]:
         """Score a batch: as many prompts as images, at most `self.batch`."""

@@ -47,6 +47,11 @@ def available(name: str, source: str = "") -> str:
     return find(name).lacks(source)
 
 
+def is_on_hub(name: str, source: str = "") -> bool:
+    """Whether `load` would fetch a scorer's weights first; they are not here yet."""
+    return find(name).is_on_hub(source)
+
+
 def load(name: str, source: str = "", device: str = "cpu", batch: int = BATCH) -> Scorer:
     """Open a scorer. `source` is a folder or hub repository of its weights, "" the usual place.
 

@@ -10,7 +10,7 @@ import gradio as gr
 from flowdesign.access import Person
 from flowdesign.config import ScoreConfig, build
 from flowdesign.records import RecordsError, UnknownRecord
-from flowdesign.scorers import SCORERS, available
+from flowdesign.scorers import SCORERS, available, is_on_hub
 from flowdesign.ui import cards, data_work
 from flowdesign.ui.data_filter import BadFilter, FilterForm, read
 from flowdesign.ui.files import Exports
@@ -55,10 +55,11 @@ class Actions:
 
     def _build_panels(self) -> None:
         with gr.Column(visible=False, elem_classes="fd-ask", elem_id="fd-ask-score") as one:
-            here = [name for name in SCORERS if not available(name)]
+            ready = [name for name in SCORERS if not available(name)]
+            fetched = [(f"{name} (fetched first)", name) for name in SCORERS if is_on_hub(name)]
             self.names = gr.CheckboxGroup(
-                here,
-                value=[name for name in build(ScoreConfig, {}).scorers if name in here],
+                [*((name, name) for name in ready), *fetched],
+                value=[name for name in build(ScoreConfig, {}).scorers if name in ready],
                 label="Scorers",
             )
             cards.html(_missing())

@@ -43,7 +43,7 @@ from flowdesign.votes import (
 
 Reply = dict[str, Any]
 AHEAD = 2  # questions that a page holds
-MOST_HELD = 4  # tokens that a page may send
+MOST_HELD = 40  # tokens that a page may send: each undo adds one to those that it holds
 SHORTEST_SECRET = 16  # characters by which a browser is known
 AT_ONCE: dict[str, Any] = {"queue": False, "api_visibility": "public"}
 KEPT = {"Cache-Control": "private, max-age=86400"}  # the next pair is loaded before it is shown

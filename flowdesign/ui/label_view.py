@@ -5,6 +5,8 @@ As in `flowdesign.ui.cards`, every text is escaped here and a string is a value,
 
 from __future__ import annotations
 
+import json
+from functools import lru_cache
 from html import escape
 
 from flowdesign.records import StoredRecord
@@ -19,6 +21,7 @@ STARS = {
     4: "Good",
     5: "Fits, looks right",
 }
+REMEMBERED = 4096  # workflows in words, some 3 kB each with the graph: as many as a pool has
 SAID = {"left": "Your choice: left", "right": "Your choice: right", "tie": "Your choice: a tie"}
 
 
@@ -207,6 +210,13 @@ def _made(side: str, record: StoredRecord, image: str, answer: str) -> str:
 
 
 def _words(record: StoredRecord) -> str:
-    if record_view.is_ours(record.workflow):
-        return describe(record.workflow)
+    return _words_of(json.dumps(record.workflow))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _words_of(graph: str) -> str:
+    """A workflow as JSON in words, worked out once: after an answer nobody is to wait for it."""
+    workflow = json.loads(graph)
+    if record_view.is_ours(workflow):
+        return describe(workflow)
     return "A ComfyUI workflow with nodes that FlowDesign does not know."

@@ -73,13 +73,11 @@ def _small(record: StoredRecord) -> str:
 
 
 def shown_score(record: StoredRecord, scorer: str | None) -> tuple[str, float | None]:
-    """The score on a tile: of the filter's scorer, else the combined one, else the first."""
-    known = {name: value for name, value in record.scores.items() if math.isfinite(value)}
-    if record.combined is not None:
-        known = {COMBINED: record.combined} | known
-    if scorer in known:
-        return scorer or "", known[scorer or ""]
-    return next(iter(known.items()), ("", None)) if not scorer else (scorer, None)
+    """The score on a tile: of the filter's scorer, else the combined one, the same on every tile."""
+    wanted = scorer or COMBINED
+    value = record.combined if wanted == COMBINED else record.scores.get(wanted)
+    known = value is not None and math.isfinite(value)
+    return wanted, value if known else None
 
 
 def empty_store() -> str:

@@ -18,6 +18,8 @@ import random
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from operator import itemgetter
 from typing import Literal
 
 import numpy as np
@@ -192,23 +194,32 @@ class Chooser:
         return self._find_new(mode, rater.seen.union(mine, busy))
 
     def _find_new(self, mode: Mode, taken: Collection[Pair]) -> Chosen | None:
-        """The best pair of a few prompts; of all prompts, should those have none left."""
+        """The best pair of a few prompts; of any prompt, should those have none left."""
         prompts = list(self.groups)
-        self.chance.shuffle(prompts)
-        best: tuple[float, str, Pair] | None = None
-        for number, prompt in enumerate(prompts):
-            if best is not None and number >= PROMPTS:
-                break
-            pairs, difference, gain = self.groups[prompt].pairs()
-            worth = np.abs(difference) - EASY if mode == "easy" else gain
-            for place in np.argsort(-worth):
-                if mode == "easy" and worth[place] < 0:
-                    break
-                if pairs[place] not in taken:
-                    if best is None or worth[place] > best[0]:
-                        best = float(worth[place]), prompt, pairs[place]
-                    break
-        return None if best is None else self._placed(best[1], best[2], mode)
+        few = self.chance.sample(prompts, min(PROMPTS, len(prompts)))
+        found = [best for prompt in few if (best := self._best_of(prompt, mode, taken))]
+        if not found:
+            # Drawn only now: to order all prompts by chance takes longer than all the rest.
+            order = self.chance.sample(prompts, len(prompts))
+            bests = (best for prompt in order if (best := self._best_of(prompt, mode, taken)))
+            found = list(islice(bests, 1))
+        if not found:
+            return None
+        _, prompt, pair = max(found, key=itemgetter(0))
+        return self._placed(prompt, pair, mode)
+
+    def _best_of(
+        self, prompt: str, mode: Mode, taken: Collection[Pair]
+    ) -> tuple[float, str, Pair] | None:
+        """What the best pair of a prompt is worth, the prompt and the pair; None without one."""
+        pairs, difference, gain = self.groups[prompt].pairs()
+        worth = np.abs(difference) - EASY if mode == "easy" else gain
+        for place in np.argsort(-worth):
+            if mode == "easy" and worth[place] < 0:
+                return None
+            if pairs[place] not in taken:
+                return float(worth[place]), prompt, pairs[place]
+        return None
 
     def _find_shared(self, rater: _Rater, mine: Collection[Pair]) -> Chosen | None:
         """A pair that few others have judged, but somebody has."""

@@ -77,14 +77,19 @@ class Desk:
     def deal(
         self, rater: str, kind: Kind, held: Sequence[str] = (), count: int = 2
     ) -> list[Ticket]:
-        """Up to `count` open tickets for a rater: those that a page still holds, then new ones.
+        """Open tickets for a rater: all that a page still holds, then others up to `count`.
 
-        There are fewer when little is left to ask, and none when nothing is.
+        Others are new ones, and once nothing is left to ask what was handed out before and never
+        answered, as when its page was closed. There are fewer when little is left, none at the end.
         """
         self._look_for_more()
-        kept = [slip for token in held if (slip := self._still_open(token, rater, kind))]
-        tickets = [slip.ticket for slip in kept[:count]]
-        while len(tickets) < count and (ticket := self._issue(rater, kind)):
+        kept = dict.fromkeys(held)
+        slips = [slip for token in kept if (slip := self._still_open(token, rater, kind))]
+        tickets = [slip.ticket for slip in slips]
+        while len(tickets) < count:
+            ticket = self._issue(rater, kind) or self._left_open(rater, kind, tickets)
+            if ticket is None:
+                break
             tickets.append(ticket)
         return tickets
 
@@ -214,6 +219,18 @@ class Desk:
                     self._drop(record)
         return None
 
+    def _left_open(self, rater: str, kind: Kind, besides: Sequence[Ticket]) -> Ticket | None:
+        """The oldest question that a rater has not answered and whose images are still there."""
+        for ticket in self.tickets.open_to(rater):
+            asked = ticket.question
+            if (
+                asked.kind == kind
+                and ticket not in besides
+                and all(map(self._image_of, asked.records))
+            ):
+                return ticket
+        return None
+
     def _choose(self, rater: str, kind: Kind) -> Question | None:
         if kind == "pair":
             mine, busy = self.tickets.open_pairs(rater), self.tickets.open_pairs()
@@ -229,11 +246,7 @@ class Desk:
 
     def _image_of(self, record: int) -> Path | None:
         """The file of a record's image; None when one of them has gone, or is deleted."""
-        try:
-            found = self.store.get(record)
-        except UnknownRecord:
-            return None
-        return None if found.deleted else self.store.image_path(found.image)
+        return self.store.image_path(self.store.visible_image(record))
 
     def _drop(self, record: int) -> None:
         self._pairs.drop(record)

@@ -8,13 +8,13 @@ restart goes on where it was.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
-from flowdesign.records import Filter, Store, StoredRecord
+from flowdesign.records import Filter, ImageRow, Store
 from flowdesign.votes.choosing import TRUST, Group
 
 MOST_PROMPTS = 300
@@ -65,29 +65,27 @@ def read_pool(store: Store, voted: Collection[int]) -> Pool:
 
 
 def _images(store: Store, prompt: str, voted: Collection[int]) -> tuple[PoolImage, ...]:
-    rows = store.find(Filter(prompt=prompt, has_image=True), limit=LOOKED_AT).rows
-    chosen = list(_chosen(rows, voted))[:MOST_IMAGES]
-    return tuple(PoolImage(one.id or 0, one.combined) for one in chosen)
+    chosen = islice(_chosen(store.images_for(prompt, LOOKED_AT), voted), MOST_IMAGES)
+    return tuple(PoolImage(one.record, one.combined) for one in chosen)
 
 
-def _chosen(rows: Iterable[StoredRecord], voted: Collection[int]) -> Iterator[StoredRecord]:
+def _chosen(rows: Iterable[ImageRow], voted: Collection[int]) -> Iterator[ImageRow]:
     """Images in the order of choice: voted ones, then one of each workflow, then the others.
 
     Of images with equal bytes only one: there would be nothing to choose.
     """
     images: set[str] = set()
-    workflows: set[str] = set()
+    workflows: set[int] = set()
     later = []
-    for row in sorted(rows, key=lambda row: (row.id not in voted, _mixed(str(row.id)))):
+    for row in sorted(rows, key=lambda row: (row.record not in voted, _mixed(str(row.record)))):
         if row.image in images:
             continue
         images.add(row.image)
-        workflow = json.dumps(row.workflow, sort_keys=True)
-        if row.id in voted or workflow not in workflows:
+        if row.record in voted or row.workflow not in workflows:
             yield row
         else:
             later.append(row)
-        workflows.add(workflow)
+        workflows.add(row.workflow)
     yield from later
 
 

@@ -119,6 +119,11 @@ class Tickets:
         with self._lock:
             self._open.get(slip.ticket.question.rater, {}).pop(slip.ticket.token, None)
 
+    def open_to(self, rater: str) -> list[Ticket]:
+        """What a rater was handed out and has not answered, oldest first."""
+        with self._lock:
+            return [slip.ticket for slip in self._open.get(rater, {}).values()]
+
     def open_pairs(self, rater: str | None = None) -> set[Pair]:
         """The pairs before a rater's eyes, or those that anybody was given minutes ago."""
         with self._lock:
@@ -133,11 +138,8 @@ class Tickets:
 
     def open_images(self, rater: str) -> set[int]:
         """The records that a rater was given to rate and has not answered."""
-        with self._lock:
-            tickets = [slip.ticket for slip in self._open.get(rater, {}).values()]
-        return {
-            ticket.question.records[0] for ticket in tickets if ticket.question.kind == "rating"
-        }
+        questions = [ticket.question for ticket in self.open_to(rater)]
+        return {asked.records[0] for asked in questions if asked.kind == "rating"}
 
     def void(self, slip: Slip) -> None:
         """Note that an answer was taken back: the ticket is good for nothing more."""
