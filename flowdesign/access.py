@@ -57,7 +57,7 @@ DOING: Mapping[Action, str] = {
     "import": "import records",
     "folder": "read a folder of this machine",
     "rescore": "change scores",
-    "delete": "delete or restore records",
+    "delete": "delete or restore records and runs",
 }
 
 

@@ -108,3 +108,18 @@ def renderer(models: Any) -> Any:
     from flowdesign.render import Renderer
 
     return Renderer(models)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Any]:
+    """Starts toy runs in a folder of its own; what is still at work at the end is ended."""
+    from train_toys import launcher
+
+    from flowdesign import lease
+
+    found = launcher(tmp_path / "runs")
+    yield found
+    (found.book.root / lease.QUEUE).unlink(missing_ok=True)
+    for run in found.book.all():
+        if run.open:
+            found.end_now(run.name)

@@ -19,15 +19,18 @@ from conftest import free_port
 from data_toys import toy_records
 from fake_space import Caller, empty_values, enter_space, handlers, likely_values, login
 from studio_toys import toy_studio
+from train_toys import launcher
 
 from flowdesign.access import AccessConfig, Person
 from flowdesign.catalog import ROOT
 from flowdesign.designs import restore
 from flowdesign.records import Rating, Store, Vote
-from flowdesign.studio import BadRequest, Rendered, Request
+from flowdesign.request import BadRequest, Request
+from flowdesign.studio import Rendered
 from flowdesign.ui import Page, build_app, launch
 from flowdesign.ui.gate import Gate
 from flowdesign.ui.shared import SharedStore
+from flowdesign.ui.train_launch import Launcher
 
 # Gradio looks for a package that only Spaces have, to reload changed files there.
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*hot-reloading in Spaces")
@@ -51,6 +54,7 @@ class Public:
     gate: Gate
     address: str
     records: SharedStore
+    launcher: Launcher  # of toy runs
 
     def declared(self, *, writing: bool) -> list[Any]:
         """The handlers that write, or those that read."""
@@ -64,7 +68,8 @@ class Public:
         with sqlite3.connect(self.records.folder / "records.sqlite3") as connection:
             content = "\n".join(connection.iterdump())
         images = sorted(path.name for path in (self.records.folder / "images").rglob("*"))
-        runs = sorted(str(path) for path in (ROOT / "checkpoints").glob("*/*"))
+        roots = (ROOT / "checkpoints", self.launcher.book.root)
+        runs = sorted(str(path) for root in roots for path in root.glob("*/*"))
         return {"records": content, "images": images, "runs": runs}
 
 
@@ -76,8 +81,9 @@ def public(
     opening.set_result(toy_studio(served_folder))
     gate, records = Gate(PUBLIC), SharedStore(tmp_path_factory.mktemp("records"))
     fill_store(records())
-    app = build_app(opening, gate=gate, records=records)
-    yield Public(app, gate, serve_app(app), records)
+    toys = launcher(tmp_path_factory.mktemp("runs"))
+    app = build_app(opening, gate=gate, records=records, launcher=toys)
+    yield Public(app, gate, serve_app(app), records, toys)
     app.close(verbose=False)
     records.close()
 
@@ -108,7 +114,7 @@ def test_every_handler_is_declared(public: Public) -> None:
 def test_the_page_has_handlers_that_write(public: Public) -> None:
     """Otherwise the next test would say nothing."""
     kinds = {public.gate.declared[fn.fn] for fn in public.declared(writing=True)}
-    assert {"vote", "import", "folder", "rescore", "delete"} <= kinds
+    assert {"vote", "import", "folder", "rescore", "delete", "run"} <= kinds
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,235 @@
+"""The kinds of run that the Train tab starts: one row each, with presets and what they cost.
+
+A new kind is a command of `python -m flowdesign`, a config and one row of KINDS.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flowdesign.config import CollectConfig, RewardConfig, RunConfig, SFTConfig, ZooConfig
+
+Rows = Sequence[Mapping[str, Any]]  # of metrics.jsonl
+
+# What comes with FlowDesign: to be looked at, not to be changed or removed.
+SHIPPED = frozenset({"policy_sft", "policy_grpo", "reward"})
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A choice of options: those that differ from the defaults, and what it is for."""
+
+    name: str
+    about: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What was measured once, elsewhere: seconds for a unit of work, memory in bytes, and its source."""
+
+    seconds: float
+    memory: float | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """How long a run takes, from what it has to do and how fast it was done before.
+
+    `size` is the work that a config asks for, in units that take about equally long (None: cannot be
+    said before the start). `pace` gives the seconds of a unit from a former run's config and metrics,
+    None when it does not tell. A former run tells only about configs with equal `same` fields, and
+    `stated` about those with the defaults of them.
+    """
+
+    size: Callable[[Any], float | None]
+    pace: Callable[[Any, Rows], float | None]
+    same: tuple[str, ...]
+    stated: Stated | None = None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of run: the command and the config it takes, and how the page presents it.
+
+    `first` are the fields that the form shows at once, the others are folded away. `report` makes the
+    HTML that stands below the curves of an opened run, from its folder.
+    """
+
+    name: str
+    title: str
+    about: str
+    config: type[RunConfig]
+    first: tuple[str, ...]
+    presets: tuple[Preset, ...]
+    cost: Cost
+    report: Callable[[Path], str] | None = None
+
+
+def step_seconds(rows: Rows) -> float | None:
+    """The usual time of a step: the median of the differences, which pauses do not change."""
+    times = [float(row["time"]) for row in rows if "time" in row]
+    gaps = sorted(b - a for a, b in zip(times, times[1:], strict=False) if b > a)
+    return gaps[len(gaps) // 2] if len(gaps) >= 3 else None
+
+
+def _sft_units(config: SFTConfig) -> float:
+    """Texts that go through the model in a step; the prompt of a group goes through once."""
+    return config.prompts * (config.sentences + 1)
+
+
+def _sft_size(config: SFTConfig) -> float:
+    return config.steps * _sft_units(config)
+
+
+def _sft_pace(config: SFTConfig, rows: Rows) -> float | None:
+    seconds = step_seconds(rows)
+    return None if seconds is None else seconds / _sft_units(config)
+
+
+def _collect_size(config: CollectConfig) -> float:
+    """Images: pairs with all seeds, and the others with one."""
+    repeated = round(config.n * config.repeated)
+    return repeated * config.seeds + config.n - repeated
+
+
+def _collect_pace(config: CollectConfig, rows: Rows) -> float | None:
+    last = rows[-1] if rows else {}
+    images, seconds = float(last.get("images", 0)), float(last.get("seconds", 0))
+    return seconds / images if images and seconds else None
+
+
+def _reward_units(config: RewardConfig) -> float:
+    """Pairs that a worker's members read in a step."""
+    return config.prompts * config.workflows * math.ceil(config.members / config.workers)
+
+
+def _reward_size(config: RewardConfig) -> float:
+    """All steps; members that stop early make it less."""
+    return config.steps * _reward_units(config)
+
+
+def _reward_pace(config: RewardConfig, rows: Rows) -> float | None:
+    seconds = step_seconds(rows)
+    return None if seconds is None else seconds / _reward_units(config)
+
+
+def _zoo_size(config: ZooConfig) -> float | None:
+    return None if config.stages else 1.0
+
+
+def _zoo_pace(config: ZooConfig, rows: Rows) -> float | None:
+    """The whole zoo: the seconds of its stages, shared among the workers."""
+    stages = [float(row["seconds"]) for row in rows if math.isfinite(row.get("seconds", math.nan))]
+    return sum(stages) / config.workers if len(stages) >= ZOO_STAGES else None
+
+
+ZOO_STAGES = 19
+
+KINDS: tuple[Kind, ...] = (
+    Kind(
+        "sft",
+        "SFT: learn the vocabulary",
+        "A language model learns to say workflows: random valid ones, for many prompts (phase 1 of the "
+        "paper). It prefers none of them yet.",
+        SFTConfig,
+        ("steps", "prompts", "sentences", "base", "dtype", "device"),
+        (
+            Preset("Laptop", "the policy that is shipped: 220 steps on two CPU cores"),
+            Preset(
+                "Quick demo",
+                "a few minutes on two CPU cores: the loss falls, the policy is still poor",
+                {"steps": 30, "prompts": 2, "sentences": 4, "warmup": 4, "save_every": 10},
+            ),
+            Preset(
+                "Paper",
+                "500,000 pairs on one GPU with 24 GB. The paper names no base model, rank or rate: "
+                "these are ComfyGen's base and rank, the others our own choice",
+                {
+                    "base": "meta-llama/Llama-3.1-8B-Instruct", "device": "cuda", "steps": 3907,
+                    "prompts": 16, "sentences": 8, "lora_rate": 2e-4, "rows_rate": 1e-3,
+                    "warmup": 100, "save_every": 100,
+                },
+            ),
+        ),
+        Cost(
+            _sft_size,
+            _sft_pace,
+            ("base", "dtype", "device"),
+            Stated(13.6 / 36, None, "the shipped policy, on two shared CPU cores"),
+        ),
+    ),
+    Kind(
+        "collect",
+        "Collect: render and score",
+        "Prompts meet workflows: each pair is rendered, scored and kept as a record. This is what reward "
+        "models learn from.",
+        CollectConfig,
+        ("prompt_count", "n", "seeds", "policy", "prompts", "workers"),
+        (
+            Preset("Laptop", "20,000 images of the miniature world, some hours on two CPU cores"),
+            Preset(
+                "Quick demo",
+                "24 images, some minutes on two CPU cores",
+                {"prompt_count": 12, "n": 12, "seeds": 2, "per_workflow": 2, "batch": 4},
+            ),
+            Preset(
+                "Paper",
+                "100,000 scored images, the number that the paper names",
+                {"prompt_count": 2000, "n": 25_000, "seeds": 4},
+            ),
+        ),
+        Cost(_collect_size, _collect_pace, ("device", "dtype", "workers", "ray", "policy")),
+    ),
+    Kind(
+        "reward",
+        "Reward: predict the score",
+        "An ensemble learns to predict the scores of an image from prompt and workflow alone, with an "
+        "interval that says how sure it is. It learns from the records and the votes.",
+        RewardConfig,
+        ("records", "members", "steps", "prompts", "workflows", "tuning"),
+        (
+            Preset("Laptop", "four members on two CPU cores; members that gain no more stop early"),
+            Preset(
+                "Quick demo",
+                "two small members on the shipped records: the loss falls, the ranking is rough",
+                {
+                    "records": "shipped", "members": 2, "steps": 60, "prompts": 6, "workflows": 12,
+                    "width": 64, "warmup": 6, "evaluate_every": 15, "save_every": 15,
+                },
+            ),
+        ),
+        Cost(
+            _reward_size,
+            _reward_pace,
+            ("encoder", "reader", "tuning", "width", "layers", "dtype", "device"),
+        ),
+    ),
+    Kind(
+        "zoo",
+        "Zoo: train the miniature models",
+        "The image models of the miniature world, from nothing: encoder, four specialists, LoRAs, "
+        "upscalers. Stages that are done are not trained again.",
+        ZooConfig,
+        ("workers", "stages", "seed"),
+        (
+            Preset("Laptop", "the whole zoo on two CPU cores"),
+            Preset(
+                "Quick demo",
+                "one upscaler alone, some minutes on one core",
+                {"stages": "mini_2x", "workers": 1},
+            ),
+        ),
+        Cost(
+            _zoo_size,
+            _zoo_pace,
+            ("workers",),
+            Stated(13_253 / 2, None, "the run that made the shipped models, on two CPU cores"),
+        ),
+    ),
+)  # fmt: skip
