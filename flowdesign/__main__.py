@@ -1,4 +1,4 @@
-"""The command line: python -m flowdesign {design,render,validate,score,scorers,records,votes,collect,zoo,sft}.
+"""The command line: python -m flowdesign {design,render,validate,score,scorers,records,votes,collect,zoo,sft,reward}.
 
 Heavy libraries are imported by the command that needs them, so that --help answers at once.
 """
@@ -7,7 +7,6 @@ import argparse
 import json
 import logging
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +23,7 @@ from flowdesign.collect.command import tell_figures, tell_step
 from flowdesign.config import (
     CollectConfig,
     ConfigError,
+    RewardConfig,
     RunConfig,
     SFTConfig,
     Step,
@@ -33,13 +33,15 @@ from flowdesign.config import (
     from_flags,
 )
 from flowdesign.designs import restore
+from flowdesign.foreground import add_lease, at_work
 from flowdesign.records import RecordsError
 from flowdesign.records.command import add_records
+from flowdesign.request import BadRequest, Request
 from flowdesign.scorers import ScorerError
 from flowdesign.scorers.command import add_score, add_scorers
 from flowdesign.shipped.command import add_shipped
 from flowdesign.standards import NoStandard
-from flowdesign.studio import BadRequest, Request, render_file
+from flowdesign.studio import render_file
 from flowdesign.tokens import VocabularyMismatch, decode, sentence_text
 from flowdesign.workflow import Problem, bind, validate
 
@@ -141,7 +143,7 @@ def collect(flags: argparse.Namespace) -> int:
         from flowdesign.collect import collect as work
 
         runs.prepare(folder, config)
-        with _stop_on_signals(folder):
+        with at_work(folder, flags, _tell):
             tell = None if flags.json else lambda step: print(tell_step(step), flush=True)
             runs.execute(folder, lambda place: work(config, place), tell)
     figures = runs.read_figures(folder)
@@ -158,7 +160,7 @@ def bench(flags: argparse.Namespace) -> int:
     from flowdesign.bench import UnknownBenchmark, as_text, run
 
     with _telling(UnknownBenchmark):
-        found = run(flags.names, flags.quick, lambda line: print(line, file=sys.stderr, flush=True))
+        found = run(flags.names, flags.quick, _tell)
     text = "\n\n".join(f"{name}\n{as_text(measured)}" for name, measured in found.items())
     _show({name: asdict(measured) for name, measured in found.items()}, flags.json, text)
     return 0
@@ -178,7 +180,7 @@ def zoo(flags: argparse.Namespace) -> int:
     config = from_flags(ZooConfig, flags)
     if flags.report or flags.measure:
         return command(config, flags)
-    with _telling(StageFailed), _stop_on_signals(CHECKPOINTS / config.run):
+    with _telling(StageFailed), at_work(CHECKPOINTS / config.run, flags, _tell):
         return command(config, flags)
 
 
@@ -192,12 +194,40 @@ def sft(flags: argparse.Namespace) -> int:
     if flags.measure:
         return _measure_policy(folder, config, flags.json)
     runs.prepare(folder, config)
-    with _stop_on_signals(folder):
+    with at_work(folder, flags, _tell):
         from flowdesign.sft import train
 
         status = runs.execute(folder, lambda place: train(config, place), _print_step)
     print(f"{config.run}: {status.state} after step {status.step} of {status.total}")
     return 0
+
+
+def reward(flags: argparse.Namespace) -> int:
+    """Train the reward ensemble as a run, measure it again, or print its stored figures."""
+    config = from_flags(RewardConfig, flags)
+    folder = CHECKPOINTS / config.run
+    from flowdesign.reward import command
+
+    if not flags.report:
+        _quiet()
+        from flowdesign.reward.training import NotANumber
+
+        with _telling(NotANumber):
+            _train_reward(config, folder, flags) if not flags.measure else command.measure(
+                config, folder
+            )
+    figures, text = command.report(folder)
+    _show(figures or {"error": text}, flags.json, text)
+    return 0 if figures else 1
+
+
+def _train_reward(config: RewardConfig, folder: Path, flags: argparse.Namespace) -> None:
+    from flowdesign.reward.run import train
+
+    runs.prepare(folder, config)
+    with at_work(folder, flags, _tell):
+        tell = None if flags.json else _print_step
+        runs.execute(folder, lambda place: train(config, place), tell)
 
 
 def _measure_policy(folder: Path, config: SFTConfig, as_json: bool) -> int:
@@ -257,6 +287,7 @@ def parser() -> argparse.ArgumentParser:
     _add_bench(add("bench", bench))
     _add_training(add("zoo", zoo), ZooConfig)
     _add_training(add("sft", sft), SFTConfig)
+    _add_training(add("reward", reward), RewardConfig)
     return top
 
 
@@ -297,6 +328,7 @@ def _add_votes(command: argparse.ArgumentParser) -> None:
 def _add_collect(command: argparse.ArgumentParser) -> None:
     command.add_argument("--report", action="store_true", help="print the stored figures")
     add_flags(command, CollectConfig)
+    add_lease(command)
     _add_json(command)
 
 
@@ -311,6 +343,7 @@ def _add_training(command: argparse.ArgumentParser, model: type[RunConfig]) -> N
     what.add_argument("--report", action="store_true", help="print the stored figures")
     what.add_argument("--measure", action="store_true", help="measure the figures again")
     add_flags(command, model)
+    add_lease(command)
     _add_json(command)
 
 
@@ -367,27 +400,8 @@ def _telling(*kinds: type[Exception]) -> Iterator[None]:
         raise UsageError(str(error)) from error
 
 
-@contextmanager
-def _stop_on_signals(folder: Path) -> Iterator[None]:
-    """Let Ctrl-C and a kill end the run after its step; a second one ends the process at once.
-
-    So does the first one while the run is not yet under way.
-    """
-
-    def ask(number: int, frame: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        if runs.is_alive(folder):
-            runs.request_stop(folder)
-        else:
-            signal.raise_signal(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, ask) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _quiet() -> None:

@@ -29,6 +29,7 @@ from torch import Tensor
 from flowdesign import __version__
 from flowdesign.catalog import known_assets
 from flowdesign.config import SFTConfig, Step
+from flowdesign.elsewhere import other_prompt
 from flowdesign.policy import Anatomy, Policy, fingerprint, grammar_mask
 from flowdesign.runs import Steps, read_status, replace_file
 from flowdesign.scenes import random_prompt
@@ -38,20 +39,6 @@ CHECKPOINT = "resume.safetensors"
 UNDER_GRAMMAR, FREE = 2000, 500  # how many sentences are measured
 FOR_ONE_PROMPT = 25  # sentences
 SCENE_SHARE = 0.7  # of the prompts; the rest is of the world outside the miniature
-SUBJECTS = (
-    "an old fisherman", "a red fox", "a steaming bowl of ramen", "a lighthouse", "two dancers",
-    "a vintage motorcycle", "an astronaut", "a snowy owl", "three wooden boats", "a city street",
-    "a field of sunflowers", "a robot gardener", "a castle", "a cup of coffee", "a sleeping cat",
-    "a mountain lake", "a jazz band", "a dragon", "a young woman with freckles", "a spaceship",
-)  # fmt: skip
-SETTINGS = (
-    "", " at sunset", " in heavy rain", " under a starry sky", " in a forest", " by the sea",
-    " in the snow", " on a rooftop", " in a museum", " in the morning fog",
-)  # fmt: skip
-LOOKS = (
-    "", ", oil painting", ", watercolor", ", 35mm photograph", ", pixel art", ", studio lighting",
-    ", highly detailed", ", anime style", ", black and white", ", minimalist vector art",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -141,7 +128,7 @@ def validity(policy: Policy, samples: int, constrained: bool, seed: int = 0) -> 
 def _prompt(rng: random.Random, split: str = "train") -> str:
     if rng.random() < SCENE_SHARE:
         return random_prompt(rng, split=split)
-    return rng.choice(SUBJECTS) + rng.choice(SETTINGS) + rng.choice(LOOKS)
+    return other_prompt(rng)
 
 
 def _optimiser(policy: Policy, config: SFTConfig) -> torch.optim.AdamW:

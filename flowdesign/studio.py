@@ -9,14 +9,15 @@ while the next is still being made. The policy and the renderer are given to the
 
 from __future__ import annotations
 
+import itertools
 import logging
+import math
 import secrets
 import tempfile
 import threading
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -30,25 +31,17 @@ from flowdesign.designs import (
     tell,
     write_files,
 )
-from flowdesign.tokens import decode
+from flowdesign.request import BadRequest, Request, check_prompt, check_seed
+from flowdesign.tokens import NotInLanguage, decode, encode
 from flowdesign.workflow import Workflow, validate
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MAX_PROMPT = 1000  # characters
-MAX_DESIGNS = 8
-MAX_TEMPERATURE = 2.0
-MAX_SEED = 2**64 - 1  # as in ComfyUI
-RANDOM_SEEDS = 2**32  # a drawn seed stays short enough to copy by hand
 KEEP_SECONDS = 24 * 3600  # how long files stay before they are swept
 
 log = logging.getLogger(__name__)
 Cancel = Callable[[], bool]
-
-
-class BadRequest(ValueError):
-    """The caller asked for something that cannot be done; the message says what and the limits."""
 
 
 class _Stop(Exception):
@@ -56,37 +49,24 @@ class _Stop(Exception):
 
 
 @dataclass(frozen=True)
-class Request:
-    """What to design. `checked` raises BadRequest for values out of range."""
+class Expected:
+    """What the reward ensemble expects of a design's image: the combined score, with its calibrated
+    90 % interval and the lower bound that designs are ranked by, in standard deviations of the
+    reference set."""
 
-    prompt: str
-    count: int = 4
-    seed: int = 0
-    temperature: float = 1.0
-
-    def checked(self, most: int = MAX_DESIGNS) -> Request:
-        """The same request with a trimmed prompt. Any value at all may come from a program.
-
-        `most` is how many designs may be asked for.
-        """
-        prompt = check_prompt(self.prompt)
-        if not (_is_number(self.count, int) and 1 <= self.count <= most):
-            raise BadRequest(f"Ask for 1 to {most} designs, not {self.count}.")
-        check_seed(self.seed)
-        known = _is_number(self.temperature, int, float)
-        if not (known and 0 <= self.temperature <= MAX_TEMPERATURE):  # also refuses nan
-            raise BadRequest(
-                f"The temperature is from 0 to {MAX_TEMPERATURE:g}, not {self.temperature}."
-            )
-        return Request(prompt, self.count, self.seed, self.temperature)
+    mean: float
+    low: float
+    high: float
+    bound: float
 
 
 @dataclass(frozen=True)
 class Designed:
-    """The policy has said a workflow; its image comes next."""
+    """The policy has said a workflow; its image comes next. Without an ensemble nothing is expected."""
 
     index: int
     design: Design
+    expected: Expected | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +82,7 @@ class Rendered:
     fidelity: str  # "exact" or "approximate"
     reasons: tuple[str, ...]
     saved: int = 1  # how many images the workflow saves; `image` is the first
+    expected: Expected | None = None
 
 
 @dataclass(frozen=True)
@@ -138,6 +119,25 @@ class Designer(Protocol):
         self, prompt: str, n: int, seed: int, temperature: float, *, cancel: Cancel | None
     ) -> Iterator[Sampled]:
         """Draw n sentences and yield each as it ends."""
+
+
+class Prediction(Protocol):
+    """What is predicted of pairs (n,) of a prompt and a workflow (`flowdesign.reward`)."""
+
+    @property
+    def mean(self) -> Sequence[float]: ...
+    @property
+    def low(self) -> Sequence[float]: ...
+    @property
+    def high(self) -> Sequence[float]: ...
+    def lower(self) -> Sequence[float]: ...
+
+
+class Critic(Protocol):
+    """What the studio needs of a reward ensemble (`flowdesign.reward.ensemble.Ensemble`)."""
+
+    def predict(self, prompts: Sequence[str], sentences: Sequence[Sequence[int]]) -> Any:
+        """Give a `Prediction` of aligned prompts and sentences."""
 
 
 class Fidelity(Protocol):
@@ -183,9 +183,11 @@ class Studio:
         renderer: Renderer,
         output: Path | None = None,
         models: Installed | None = None,
+        critic: Critic | None = None,
     ) -> None:
         self.policy = policy
         self.renderer = renderer
+        self.critic = critic
         self.output = output or Path(tempfile.gettempdir()) / "flowdesign"
         self.models = models or installed()
         self._lock = threading.Lock()
@@ -195,10 +197,14 @@ class Studio:
 
         Every design has the same seed, so that images differ by workflow alone. `cancel` is asked
         between steps of any kind; when it says yes, `Stopped` is the last event. Closing the
-        iterator stops the work as well.
+        iterator stops the work as well. A `ranked` request says all designs before the first image,
+        and the one with the highest lower bound comes first.
         """
         request = request.checked()
-        return self._until_stopped(self._designs(request, _asking(cancel)))
+        ask = _asking(cancel)
+        drawn = self._drawn(request, ask)
+        found = drawn if not request.ranked or self.critic is None else _best_first(drawn)
+        return self._until_stopped(self._render_all(found, ask))
 
     def render(
         self, workflow: Workflow, prompt: str, seed: int, cancel: Cancel = lambda: False
@@ -208,9 +214,11 @@ class Studio:
         if problems:
             raise BadRequest("This workflow cannot run: " + tell(problems))
         design = make_design(workflow, prompt, seed)
-        return self._until_stopped(self._render_all([(0, design)], _asking(cancel)))
+        one = iter([Designed(0, design, self._expected(design))])
+        return self._until_stopped(self._render_all(one, _asking(cancel)))
 
-    def _designs(self, request: Request, ask: Cancel) -> Iterator[Event]:
+    def _drawn(self, request: Request, ask: Cancel) -> Iterator[Designed | Failed]:
+        """What the policy says, by index."""
         drawn = _in_order(
             self.policy.sample_stream(
                 request.prompt, request.count, request.seed, request.temperature, cancel=ask
@@ -224,14 +232,24 @@ class Studio:
             design = make_design(
                 decoded.workflow, request.prompt, request.seed, tuple(sample.tokens)
             )
-            yield from self._render_all([(sample.index, design)], ask)
+            yield Designed(sample.index, design, self._expected(design))
 
-    def _render_all(self, designs: Sequence[tuple[int, Design]], ask: Cancel) -> Iterator[Event]:
-        for index, design in designs:
-            yield Designed(index, design)
-            yield self._render_one(index, design, ask)
+    def _expected(self, design: Design) -> Expected | None:
+        """What the ensemble says of a design; nothing of a workflow outside the language."""
+        if self.critic is None or not (tokens := _tokens(design)):
+            return None
+        found: Prediction = self.critic.predict([design.prompt], [tokens])
+        columns = (found.mean, found.low, found.high, found.lower())
+        return Expected(*(float(column[0]) for column in columns))
 
-    def _render_one(self, index: int, design: Design, ask: Cancel) -> Event:
+    def _render_all(self, found: Iterator[Designed | Failed], ask: Cancel) -> Iterator[Event]:
+        for event in found:
+            yield event
+            if isinstance(event, Designed):
+                yield self._render_one(event, ask)
+
+    def _render_one(self, designed: Designed, ask: Cancel) -> Event:
+        index, design = designed.index, designed.design
         try:
             picture = self._turn(lambda: next(self.renderer.render([Job(design.bound)], ask)), ask)
         except _Stop:
@@ -243,19 +261,22 @@ class Studio:
             reason = "; ".join(picture.fidelity.reasons) or "the workflow saves no image"
             return Failed(index, reason, design, refused=True)
         try:
-            return self._write(index, design, picture)
+            return self._write(designed, picture)
         except OSError as fault:
             log.exception("Writing design %d failed", index)
             reason = f"The files could not be written: {fault.strerror or say_fault(fault)}"
             return Failed(index, reason, design)
 
-    def _write(self, index: int, design: Design, picture: Picture) -> Rendered:
+    def _write(self, designed: Designed, picture: Picture) -> Rendered:
+        index, design = designed.index, designed.design
         folder = self.output / secrets.token_hex(8)
         stem = f"flowdesign-{design.seed}-{index + 1}"
         label, reasons = picture.fidelity.label, tuple(picture.fidelity.reasons)
         image, api, ui = write_files(folder, stem, design, picture.images[0], label, reasons)
         count = len(picture.images)
-        return Rendered(index, design, image, api, ui, picture.seconds, label, reasons, count)
+        return Rendered(
+            index, design, image, api, ui, picture.seconds, label, reasons, count, designed.expected
+        )
 
     def _until_stopped(self, events: Iterator[Event]) -> Iterator[Event]:
         sweep(self.output, KEEP_SECONDS)
@@ -271,51 +292,30 @@ class Studio:
             return work()
 
 
-def check_prompt(prompt: str) -> str:
-    """The prompt without control characters (files cannot hold them) and outer blanks.
-
-    Raises BadRequest when it is empty or too long.
-    """
-    if not isinstance(prompt, str):
-        raise BadRequest("The prompt is a text.")
-    kept = (c for c in prompt if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
-    prompt = "".join(kept).strip()
-    if not prompt:
-        raise BadRequest("The prompt is empty. Describe the picture you want.")
-    if len(prompt) > MAX_PROMPT:
-        raise BadRequest(
-            f"The prompt has {len(prompt):,} characters; at most {MAX_PROMPT:,} are allowed."
-        )
-    return prompt
-
-
-def check_seed(seed: int) -> int:
-    """The seed itself. Raises BadRequest when it is not one that ComfyUI takes."""
-    if not (_is_number(seed, int) and 0 <= seed <= MAX_SEED):
-        raise BadRequest(f"The seed is a whole number from 0 to {MAX_SEED}, not {str(seed)[:40]}.")
-    return seed
-
-
-def _is_number(value: object, *kinds: type) -> bool:
-    return isinstance(value, kinds) and not isinstance(value, bool)
-
-
-def random_seed() -> int:
-    """A seed that nobody chose."""
-    return secrets.randbelow(RANDOM_SEEDS)
-
-
 def open_studio(output: Path | None = None) -> Studio:
     """Load the shipped policy and the renderer, and make one design so that the next is quick."""
     from flowdesign.policy import Policy
     from flowdesign.render import Renderer as RealRenderer
 
     models = installed()
-    studio = Studio(Policy.load(), RealRenderer(models), output, models)
+    studio = Studio(Policy.load(), RealRenderer(models), output, models, open_critic())
     for event in studio.design(Request("a red circle", count=1)):
         if isinstance(event, Failed):
             log.warning("The first render failed: %s", event.reason)
     return studio
+
+
+def open_critic() -> Critic | None:
+    """Load the shipped reward ensemble; None, and a line in the log, where there is none."""
+    from flowdesign.lm import WeightsNotFound
+    from flowdesign.reward.ensemble import Ensemble, RewardError
+    from flowdesign.tokens import VocabularyMismatch
+
+    try:
+        return Ensemble.load()
+    except (RewardError, VocabularyMismatch, WeightsNotFound) as fault:
+        log.warning("Designs are shown without an expected score: %s", fault)
+        return None
 
 
 def render_file(file: Path, prompt: str, seed: int, folder: Path) -> dict[str, Any]:
@@ -323,14 +323,14 @@ def render_file(file: Path, prompt: str, seed: int, folder: Path) -> dict[str, A
 
     Raises BadRequest when the file holds no workflow that runs here, or when it is refused.
     """
-    from flowdesign.render import Renderer as RealRenderer
-    from flowdesign.render import RenderError
-
     models = installed()
     found = restore(file, models)
     if found.workflow is None or found.problems:
         raise BadRequest(f"{file.name} cannot be rendered: {tell(found.problems)}")
     design = make_design(found.workflow, check_prompt(prompt), check_seed(seed))
+    from flowdesign.render import Renderer as RealRenderer
+    from flowdesign.render import RenderError
+
     renderer: Renderer = RealRenderer(models)
     try:
         picture = next(renderer.render([Job(design.bound)]))
@@ -339,10 +339,16 @@ def render_file(file: Path, prompt: str, seed: int, folder: Path) -> dict[str, A
     label, reasons = picture.fidelity.label, list(picture.fidelity.reasons)
     if label == "refused" or not picture.images:
         raise BadRequest(f"{file.name} was refused: {'; '.join(reasons)}")
-    stem = f"flowdesign-{seed}"
+    stem = _free_stem(folder, f"flowdesign-{seed}")
     png, api, ui = write_files(folder, stem, design, picture.images[0], label, reasons)
     made = {"image": str(png), "api": str(api), "ui": str(ui), "description": design.description}
     return made | {"fidelity": label, "reasons": reasons, "seconds": round(picture.seconds, 3)}
+
+
+def _free_stem(folder: Path, stem: str) -> str:
+    """A name that no PNG of the folder has: "flowdesign-7", else "flowdesign-7-2"."""
+    names = (stem if count == 1 else f"{stem}-{count}" for count in itertools.count(1))
+    return next(name for name in names if not (folder / f"{name}.png").exists())
 
 
 def _in_order(samples: Iterator[Sampled]) -> Iterator[Sampled]:
@@ -355,6 +361,28 @@ def _in_order(samples: Iterator[Sampled]) -> Iterator[Sampled]:
             yield waiting.pop(turn)
             turn += 1
     yield from (waiting[index] for index in sorted(waiting))
+
+
+def _tokens(design: Design) -> tuple[int, ...]:
+    """The sentence of a design; none for a workflow that the vocabulary cannot say exactly."""
+    if design.tokens:
+        return design.tokens
+    try:
+        found = encode(design.workflow)
+    except NotInLanguage:
+        return ()
+    return () if found.notes else found.tokens
+
+
+def _best_first(found: Iterator[Designed | Failed]) -> Iterator[Designed | Failed]:
+    """All designs, the one with the highest lower bound first and numbered anew; failures last."""
+
+    def worth(event: Designed | Failed) -> float:
+        expected = event.expected if isinstance(event, Designed) else None
+        return math.inf if expected is None else -expected.bound
+
+    for index, event in enumerate(sorted(found, key=worth)):
+        yield replace(event, index=index)
 
 
 def _asking(cancel: Cancel) -> Cancel:

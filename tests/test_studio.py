@@ -17,17 +17,8 @@ from studio_toys import ToyFidelity, ToyPolicy, ToyRenderer, toy_studio
 from flowdesign import __version__, comfy
 from flowdesign.catalog import known_assets
 from flowdesign.designs import restore, sweep
-from flowdesign.studio import (
-    MAX_PROMPT,
-    BadRequest,
-    Designed,
-    Failed,
-    Rendered,
-    Request,
-    Stopped,
-    random_seed,
-    render_file,
-)
+from flowdesign.request import MAX_PROMPT, BadRequest, Request, random_seed
+from flowdesign.studio import Designed, Failed, Rendered, Stopped, render_file
 from flowdesign.workflow import workflow_hash
 
 

@@ -16,7 +16,8 @@ from test_studio import BAD_FILES, txt2img
 
 from flowdesign.catalog import known_assets
 from flowdesign.designs import restore, takes_prompt
-from flowdesign.studio import MAX_SEED, Designed, Rendered, Request, Studio
+from flowdesign.request import MAX_SEED, Request
+from flowdesign.studio import Designed, Rendered, Studio
 from flowdesign.ui import build_app, cards, style
 from flowdesign.ui.gate import Gate
 from flowdesign.ui.keeping import Keeping
@@ -39,7 +40,7 @@ def page(studio: Studio) -> Playground:
 
 
 def ask(view: Playground, prompt: str = "a red star", count: float = 2, seed: str = "7") -> Any:
-    return view.ask_design(prompt, count, seed, False, 1.0, PAGE)
+    return view.ask_design(prompt, count, seed, False, 1.0, False, PAGE)
 
 
 # --- cards
@@ -97,7 +98,7 @@ def test_the_end_says_the_seed_and_frees_the_button(tmp_path: Path) -> None:
 
 def test_a_random_seed_is_shown(tmp_path: Path) -> None:
     view = page(toy_studio(tmp_path))
-    asked = view.ask_design("a red star", 1, "7", True, 1.0, PAGE)
+    asked = view.ask_design("a red star", 1, "7", True, 1.0, False, PAGE)
     assert asked[view.seed] != "7" and 0 <= int(asked[view.seed]) < 2**32
 
 
@@ -161,7 +162,7 @@ def test_numbers_that_are_none_are_told(
     tmp_path: Path, count: Any, temperature: Any, words: str
 ) -> None:
     view = page(toy_studio(tmp_path))
-    asked = view.ask_design("a red star", count, None, False, temperature, PAGE)
+    asked = view.ask_design("a red star", count, None, False, temperature, False, PAGE)
     assert words in asked[view.status]
 
 
@@ -189,7 +190,7 @@ def test_bad_requests_are_told_beside_the_prompt(
 def test_cancelling_stops_only_this_page(tmp_path: Path) -> None:
     view = page(toy_studio(tmp_path, renderer=ToyRenderer(pause=0.01, steps=500)))
     ask(view, count=4)
-    view.ask_design("a blue heart", 1, "1", False, 1.0, OTHER)
+    view.ask_design("a blue heart", 1, "1", False, 1.0, False, OTHER)
     work = view.work(PAGE)
     updates: list[Any] = []
     runner = threading.Thread(target=lambda: updates.extend(work))

@@ -30,6 +30,9 @@ from flowdesign.ui.keeping import Keeping
 from flowdesign.ui.label import Label
 from flowdesign.ui.playground import Playground
 from flowdesign.ui.shared import SharedStore
+from flowdesign.ui.train import Train
+from flowdesign.ui.train_launch import Launcher
+from flowdesign.ui.train_runs import RunBook
 
 MAX_UPLOAD = "20mb"  # one file of a visitor; the Playground reads no larger one anywhere
 MAX_OWN_UPLOAD = "4gb"  # one file on your own machine, where a zip may hold a year of pictures
@@ -51,12 +54,14 @@ def build_app(
     models: Installed | None = None,
     gate: Gate | None = None,
     records: SharedStore | None = None,
+    launcher: Launcher | None = None,
 ) -> Page:
     """The page around a studio that may still be opening. Serve it with `launch`.
 
     Dropped files are checked against `models`, or else against what is installed at that moment.
     `gate` decides who may write; without one it is made from the environment. `records` are those of
-    the environment unless given; they are opened when first needed. Raises AccessError.
+    the environment unless given; they are opened when first needed. `launcher` starts the runs, those
+    under checkpoints/ unless given; who serves the page lets it `watch`. Raises AccessError.
     """
     gate, records = gate or Gate(), records or SharedStore()
     app = Page(title="FlowDesign", delete_cache=(3600, KEEP))
@@ -73,6 +78,8 @@ def build_app(
             with gr.Tab("Data", id="data") as data_tab:
                 exports = Exports(records)
                 Data(records, gate, data_tab, Jobs(), exports)
+            with gr.Tab("Train", id="train") as train_tab:
+                Train(launcher or Launcher(RunBook()), gate, train_tab)
             with gr.Tab("About", id="about"):
                 cards.html(about.TEXT)
         _watch(opening, state, app, gate)
@@ -109,9 +116,11 @@ def run(host: str | None, port: int) -> None:
     """
     opening: Future[Studio] = Future()
     records = SharedStore()
-    app = build_app(opening, records=records)
+    launcher = Launcher(RunBook())
+    app = build_app(opening, records=records, launcher=launcher)
     keeper = open_keeper(records)
     launch(app, server_name=host, server_port=port, prevent_thread_lock=True)
+    launcher.watch()
     take_in_background(records)
     open_in_background(opening)
     if keeper is None:

@@ -11,7 +11,8 @@ from typing import Any
 import gradio as gr
 
 from flowdesign.designs import say_fault
-from flowdesign.studio import BadRequest, Designed, Event, Failed, Rendered, Request, Studio
+from flowdesign.request import BadRequest, Request
+from flowdesign.studio import Designed, Event, Failed, Rendered, Studio
 from flowdesign.ui.gate import Gate
 from flowdesign.ui.tasks import TICK, NotLoaded, until_loaded
 

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import gradio as gr
 
 from flowdesign.designs import Design, Restored, takes_prompt
-from flowdesign.studio import Designed, Failed, Rendered
+from flowdesign.studio import Designed, Expected, Failed, Rendered
 from flowdesign.ui.workflow_view import draw
 from flowdesign.workflow import Problem, limited, total
 
@@ -30,6 +30,12 @@ FIDELITY = {
     "approximate": ("fd-warn", "Approximate", "Close to what ComfyUI's rules would give."),
     "refused": ("fd-bad", "Refused", "This workflow cannot be reproduced here."),
 }
+
+EXPECTED = (
+    "What the reward ensemble expects of the image before it is rendered, with its 90 % interval, in "
+    "standard deviations above the mean of the shipped records."
+)
+SCORED = "What the image came to, on the same scale."
 
 MARK = (
     '<svg viewBox="0 0 40 40" aria-hidden="true"><path class="fd-mark-line" d="M12 11C22 11 18 29'
@@ -78,14 +84,18 @@ def empty() -> str:
 def designed(event: Designed) -> str:
     """A card whose image is still being made."""
     frame = '<div class="fd-frame fd-busy">Rendering…</div>'
-    return _card(event.index, frame, event.design, [], "")
+    return _card(event.index, frame, event.design, _expected(event.expected), "")
 
 
-def rendered(event: Rendered, more: str = "") -> str:
-    """A finished card with its image and files; `more` is HTML that follows them."""
+def rendered(event: Rendered, more: str = "", scored: float | None = None) -> str:
+    """A finished card with its image and files; `more` is HTML that follows them.
+
+    `scored` is what the image came to, beside what was expected of it.
+    """
     kind, label, meaning = FIDELITY[event.fidelity]
     why = " ".join((meaning, *event.reasons))
     chips = [chip(label, kind, why), chip(f"{event.seconds:.1f} s", "fd-plain", "Time to render")]
+    chips += _expected(event.expected) + _scored(event.expected, scored)
     url = file_url(event.image)
     picture = (
         f'<a href="{url}" target="_blank" rel="noopener" title="Open the image alone">'
@@ -101,6 +111,27 @@ def rendered(event: Rendered, more: str = "") -> str:
     if event.saved > 1:
         notes.append(f"The workflow saves {event.saved} images; this is the first.")
     return _card(event.index, picture, event.design, chips, _notes(notes), foot)
+
+
+def _expected(expected: Expected | None) -> list[str]:
+    """What the reward ensemble says of a design, with its interval."""
+    if expected is None:
+        return []
+    words = f"expected {signed(expected.mean)} ({signed(expected.low)} to {signed(expected.high)})"
+    return [chip(words, "fd-plain", EXPECTED)]
+
+
+def _scored(expected: Expected | None, scored: float | None) -> list[str]:
+    """What the image came to; green inside the interval, amber outside."""
+    if scored is None:
+        return []
+    inside = expected is None or expected.low <= scored <= expected.high
+    return [chip(f"scored {signed(scored)}", "fd-ok" if inside else "fd-warn", SCORED)]
+
+
+def signed(score: float) -> str:
+    """A combined score as people read it: +1.25, or a true minus sign."""
+    return f"{score:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def failed(event: Failed) -> str:

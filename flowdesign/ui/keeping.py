@@ -13,23 +13,21 @@ from html import escape
 from typing import Any, Literal
 
 import gradio as gr
-from PIL import Image
 
 from flowdesign.access import Person
 from flowdesign.catalog import CatalogError, Installed, installed
 from flowdesign.designs import renderer_version
 from flowdesign.provenance import ModelHashes
 from flowdesign.records import Record, RecordsError, sha_of
-from flowdesign.scorers import SCORERS, load, score_all
 from flowdesign.studio import Rendered
 from flowdesign.ui import cards
 from flowdesign.ui.gate import Gate
 from flowdesign.ui.handlers import pressed
+from flowdesign.ui.scoring import Scoring
 from flowdesign.ui.shared import SharedStore
 
 SOURCE = "playground"
 MOST_PAGES = 200  # whose finished designs are remembered, for their Keep buttons
-FREE = tuple(name for name, scorer in SCORERS.items() if scorer.kind != "learned")
 
 Keeps = Literal["itself", "asked", "never"]  # how designs become records on somebody's page
 
@@ -39,6 +37,7 @@ class Keeping:
 
     def __init__(self, records: SharedStore, gate: Gate, models: Installed | None = None) -> None:
         self.records, self.gate, self.models = records, gate, models
+        self.scoring = Scoring()
         self._finished: OrderedDict[str, dict[int, Rendered]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -55,9 +54,9 @@ class Keeping:
             self._finished.pop(page, None)
 
     def finish(self, page: str, event: Rendered, how: Keeps) -> str:
-        """Give the card of a finished design, kept or with a button for it; "" for no new card."""
+        """Give the card of a finished design with what it scored, kept or with a button for it."""
         if how == "never":
-            return ""
+            return cards.rendered(event, scored=self._scored(event))
         with self._lock:
             self._finished.setdefault(page, {})[event.index] = event
             self._finished.move_to_end(page)
@@ -69,7 +68,7 @@ class Keeping:
             f'<button type="button" class="fd-get fd-keep" data-keep="{event.index}" title="Store '
             'image, workflow and seed with the records">Keep as a record</button>'
         )
-        return cards.rendered(event, button)
+        return cards.rendered(event, button, self._scored(event))
 
     def press(self, person: Person, event: gr.EventData, request: gr.Request) -> Any:
         """Keep the design whose button was pressed."""
@@ -86,8 +85,6 @@ class Keeping:
     def keep(self, event: Rendered) -> int:
         """Store a finished design and give the record's id. Raises RecordsError, OSError."""
         data = event.image.read_bytes()
-        with Image.open(event.image) as picture:
-            (scores,) = score_all(self._scorers, [event.design.prompt], [picture.convert("RGB")])
         sha = sha_of(data)
         record = Record(
             prompt=event.design.prompt,
@@ -95,7 +92,7 @@ class Keeping:
             seed=event.design.seed,
             sentence=event.design.sentence,
             image=sha,
-            scores=scores,
+            scores=self.scoring.scores(event),
             source=SOURCE,
             assets=self._assets(event),
             renderer=renderer_version(),
@@ -110,7 +107,14 @@ class Keeping:
             words = f"Kept as record {self.keep(event)}"
         except (RecordsError, OSError) as fault:
             words = f"Not kept: {fault}"
-        return cards.rendered(event, f'<span class="fd-note">{escape(words)}</span>')
+        note = f'<span class="fd-note">{escape(words)}</span>'
+        return cards.rendered(event, note, self._scored(event))
+
+    def _scored(self, event: Rendered) -> float | None:
+        try:
+            return self.scoring.combined(self.scoring.scores(event))
+        except OSError:  # swept away meanwhile
+            return None
 
     def _assets(self, event: Rendered) -> dict[str, str]:
         """The hashes of its models; none when one was taken away while it was rendering."""
@@ -122,7 +126,3 @@ class Keeping:
     @cached_property
     def _hashes(self) -> ModelHashes:
         return ModelHashes(self.models or installed())
-
-    @cached_property
-    def _scorers(self) -> Any:
-        return [load(name) for name in FREE]

@@ -18,22 +18,18 @@ import gradio as gr
 
 from flowdesign.catalog import Installed
 from flowdesign.designs import restore, say_fault, takes_prompt
-from flowdesign.scenes import example_prompts
-from flowdesign.studio import (
+from flowdesign.request import (
     MAX_DESIGNS,
     MAX_SEED,
     MAX_TEMPERATURE,
     BadRequest,
-    Designed,
-    Failed,
-    Rendered,
     Request,
-    Stopped,
-    Studio,
     check_prompt,
     check_seed,
     random_seed,
 )
+from flowdesign.scenes import example_prompts
+from flowdesign.studio import Designed, Failed, Rendered, Stopped, Studio
 from flowdesign.ui import cards
 from flowdesign.ui.handlers import QUIET, Updates, pressing
 from flowdesign.ui.keeping import Keeping
@@ -110,6 +106,12 @@ class Playground:
             elem_id="fd-temperature",
             buttons=[],
         )
+        self.ranked = gr.Checkbox(
+            value=False,
+            label="Best first: order by the expected score",
+            elem_id="fd-ranked",
+            container=False,
+        )
         with gr.Row(elem_classes="fd-half"):
             self.seed = gr.Textbox(
                 label="Seed", value="", placeholder="random", max_lines=1, elem_id="fd-seed"
@@ -166,7 +168,9 @@ class Playground:
         reads = self.gate.reads
         buttons = [self.status, self.go, self.stop, self.render_it]
         outputs = [*buttons, self.seed, self.empty, *self.slots]
-        settings = [self.prompt, self.count, self.seed, self.random, self.temperature]
+        settings = [
+            self.prompt, self.count, self.seed, self.random, self.temperature, self.ranked,
+        ]  # fmt: skip
         asking = gr.on(
             [self.go.click, self.prompt.submit],
             reads(self.ask_design),
@@ -203,12 +207,15 @@ class Playground:
         seed: str | None,
         random: bool,
         temperature: float,
+        ranked: bool,
         request: gr.Request,
     ) -> Updates:
         """Check what was asked and take a place in the queue."""
         try:
             number = random_seed() if random else chosen_seed(seed)
-            asked = Request(prompt or "", _whole(count), number, temperature).checked()
+            asked = Request(
+                prompt or "", _whole(count), number, temperature, bool(ranked)
+            ).checked()
         except BadRequest as problem:
             return {self.status: cards.status(str(problem), "bad")}
         task = Task(lambda studio, cancel: studio.design(asked, cancel), asked.count, number)
@@ -335,10 +342,8 @@ class Playground:
                 yield self._stopped(task)
                 return
             yield self._step(task, event)
-            if isinstance(event, Rendered) and (
-                card := self.keeping.finish(page, event, task.keeps)
-            ):
-                yield {self.slots[event.index]: card}
+            if isinstance(event, Rendered):
+                yield {self.slots[event.index]: self.keeping.finish(page, event, task.keeps)}
         yield self._idle(f"{_designs(task.done)} for seed {task.seed}.")
 
     def _step(self, task: Task, event: Designed | Rendered | Failed) -> Updates:

@@ -1,0 +1,78 @@
+"""What may be asked of the studio, and what is wrong with what cannot be: a message for people."""
+
+from __future__ import annotations
+
+import secrets
+import unicodedata
+from dataclasses import dataclass, replace
+
+MAX_PROMPT = 1000  # characters
+MAX_DESIGNS = 8
+MAX_TEMPERATURE = 2.0
+MAX_SEED = 2**64 - 1  # as in ComfyUI
+RANDOM_SEEDS = 2**32  # a drawn seed stays short enough to copy by hand
+
+
+class BadRequest(ValueError):
+    """The caller asked for something that cannot be done; the message says what and the limits."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to design. `checked` raises BadRequest for values out of range."""
+
+    prompt: str
+    count: int = 4
+    seed: int = 0
+    temperature: float = 1.0
+    ranked: bool = False  # the best first, as the reward ensemble sees it
+
+    def checked(self, most: int = MAX_DESIGNS) -> Request:
+        """The same request with a trimmed prompt. Any value at all may come from a program.
+
+        `most` is how many designs may be asked for.
+        """
+        prompt = check_prompt(self.prompt)
+        if not (_is_number(self.count, int) and 1 <= self.count <= most):
+            raise BadRequest(f"Ask for 1 to {most} designs, not {self.count}.")
+        check_seed(self.seed)
+        known = _is_number(self.temperature, int, float)
+        if not (known and 0 <= self.temperature <= MAX_TEMPERATURE):  # also refuses nan
+            raise BadRequest(
+                f"The temperature is from 0 to {MAX_TEMPERATURE:g}, not {self.temperature}."
+            )
+        return replace(self, prompt=prompt)
+
+
+def check_prompt(prompt: str) -> str:
+    """The prompt without control characters (files cannot hold them) and outer blanks.
+
+    Raises BadRequest when it is empty or too long.
+    """
+    if not isinstance(prompt, str):
+        raise BadRequest("The prompt is a text.")
+    kept = (c for c in prompt if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
+    prompt = "".join(kept).strip()
+    if not prompt:
+        raise BadRequest("The prompt is empty. Describe the picture you want.")
+    if len(prompt) > MAX_PROMPT:
+        raise BadRequest(
+            f"The prompt has {len(prompt):,} characters; at most {MAX_PROMPT:,} are allowed."
+        )
+    return prompt
+
+
+def check_seed(seed: int) -> int:
+    """The seed itself. Raises BadRequest when it is not one that ComfyUI takes."""
+    if not (_is_number(seed, int) and 0 <= seed <= MAX_SEED):
+        raise BadRequest(f"The seed is a whole number from 0 to {MAX_SEED}, not {str(seed)[:40]}.")
+    return seed
+
+
+def _is_number(value: object, *kinds: type) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def random_seed() -> int:
+    """A seed that nobody chose."""
+    return secrets.randbelow(RANDOM_SEEDS)

@@ -1,0 +1,1 @@
+"""The reward ensemble: predict an image's score from (prompt, workflow), without the image."""

@@ -1,0 +1,35 @@
+"""What `python -m flowdesign reward` does besides training: measure, or print the stored figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from flowdesign import runs
+from flowdesign.config import RewardConfig
+from flowdesign.reward.telling import tell_report
+
+
+def report(folder: Path) -> tuple[dict[str, Any] | None, str]:
+    """The stored figures and their text; None and advice where there are none."""
+    figures = runs.read_figures(folder)
+    if figures is None:
+        words = f"No figures are stored in {folder}. Train an ensemble: python -m flowdesign reward"
+        return None, words
+    return figures, tell_report(figures)
+
+
+def measure(config: RewardConfig, folder: Path) -> None:
+    """Measure a finished ensemble again, on the records that the config names.
+
+    Raises RewardError, RewardDataError, lm.WeightsNotFound.
+    """
+    import torch
+
+    from flowdesign.reward.data import read_table
+    from flowdesign.reward.ensemble import Ensemble
+    from flowdesign.reward.measuring import write_measured
+
+    torch.set_num_threads(config.threads)
+    ensemble = Ensemble.load(folder, config.device, config.workers)
+    write_measured(ensemble, read_table(config), folder, config.left_out)

@@ -1,0 +1,129 @@
+"""What is measured of a finished ensemble: its report, and whether its spread grows where it is foreign."""
+
+from __future__ import annotations
+
+import platform
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from flowdesign import __version__
+from flowdesign.catalog import known_assets
+from flowdesign.elsewhere import other_prompt
+from flowdesign.reward.baselines import fit_baselines
+from flowdesign.reward.data import Rows, Table, pairs_of
+from flowdesign.reward.encoder import Encoder
+from flowdesign.reward.ensemble import Ensemble, Prediction, Values, fingerprint
+from flowdesign.reward.metrics import growth
+from flowdesign.reward.report import report
+from flowdesign.runs import write_figures
+from flowdesign.tokens import VOCABULARY, Automaton, random_sentence
+
+FOREIGN = 400  # pairs of each kind
+
+
+def measure(ensemble: Ensemble, table: Table, without: Sequence[str] = ()) -> dict[str, Any]:
+    """The figures of an ensemble on the table's test rows, against the baselines.
+
+    `without` names words that it never met; see `foreign`. Raises BaselineUnavailable.
+    """
+    calibration = ensemble.anatomy.calibration
+
+    def interval(found: Any, level: float) -> tuple[Values, Values]:
+        assert calibration is not None and isinstance(found, Prediction)
+        return calibration.interval(found.mean, found.sd, level)
+
+    figures = report(
+        table,
+        ensemble,
+        fit_baselines(table, Encoder.load(ensemble.anatomy.encoder).embed),
+        interval,
+    )
+    return figures | {
+        "growth": foreign(ensemble, table, without),
+        "data": data_figures(table),
+        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        "with": {
+            "flowdesign": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+        },
+    }
+
+
+def write_measured(
+    ensemble: Ensemble, table: Table, folder: Path, without: Sequence[str] = ()
+) -> None:
+    """Measure the ensemble in `folder` and keep the figures beside it."""
+    figures = measure(ensemble, table, without)
+    write_figures(folder, figures | {"weights": fingerprint(folder)})
+
+
+def foreign(ensemble: Ensemble, table: Table, without: Sequence[str] = ()) -> dict[str, Any]:
+    """How many times as large the spread is far from the data as on the test rows, with intervals.
+
+    "prompts": prompts of another world with sentences of the test split. "words": prompts of the test
+    split with sentences that have words which no training sentence has (models that are not installed
+    here, or what was left out with `without`).
+    """
+    rng = random.Random("reward/foreign")
+    inside = pairs_of(table.take(table.rows(["test"], ["test"])))[0]
+    known = {token for row in table.training for token in table.sentences[table.sentence[row]]}
+    home = [s for s in range(len(table.sentences)) if known.issuperset(table.sentences[s])]
+    inside = inside[np.isin(inside[:, 1], home)]
+    if not len(inside):
+        return {}
+    spread = _spread(ensemble, table, inside)
+    near = inside[[rng.randrange(len(inside)) for _ in range(FOREIGN)]]
+    strangers = [other_prompt(rng) for _ in near]
+    found = {"prompts": (strangers, [table.sentences[s] for s in near[:, 1]])}
+    if odd := _odd_sentences(table, known, without, rng):
+        found["words"] = ([table.prompts[p] for p in near[: len(odd), 0]], odd)
+    result = {}
+    for name, (prompts, sentences) in found.items():
+        there = ensemble.predict(prompts, sentences).spread
+        places = np.unique(prompts, return_inverse=True)[1].ravel()
+        result[name] = growth(spread, inside[:, 0], there, places, seed=0).to_json()
+    return result
+
+
+def data_figures(table: Table) -> dict[str, Any]:
+    """What the ensemble learned from: counts and the digest."""
+    training = table.take(table.training)
+    return {
+        "digest": table.digest,
+        "images": len(table),
+        "prompts": len(table.prompts),
+        "workflows": len(table.sentences),
+        "votes": len(table.ballots),
+        "training": {
+            "images": len(training),
+            "prompts": len(np.unique(training.prompt)),
+            "workflows": len(np.unique(training.sentence)),
+        },
+        "validation_images": len(table.validation),
+    }
+
+
+def _spread(ensemble: Ensemble, table: Table, pairs: Rows) -> Values:
+    prompts = [table.prompts[p] for p in pairs[:, 0]]
+    return ensemble.predict(prompts, [table.sentences[s] for s in pairs[:, 1]]).spread
+
+
+def _odd_sentences(
+    table: Table, known: set[int], without: Sequence[str], rng: random.Random
+) -> list[tuple[int, ...]]:
+    """Sentences with words that were never met: of the table's own, else drawn with all models."""
+    named = {VOCABULARY.index(word) for word in without}
+    own = [s for s in table.sentences if named & set(s)]
+    if own:
+        return [rng.choice(own) for _ in range(FOREIGN)]
+    language = Automaton(VOCABULARY, known_assets())
+    drawn = (random_sentence(language, rng) for _ in range(4 * FOREIGN))
+    return [sentence for sentence in drawn if not known.issuperset(sentence)][:FOREIGN]

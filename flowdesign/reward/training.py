@@ -1,0 +1,251 @@
+"""How one member of the ensemble learns: its bootstrap sample, its batches and its loss.
+
+Every step's data depends on the seed, the member and the step's number alone, and nothing else is
+random once the weights have started; so members may learn side by side and a resumed run repeats no
+step and skips none.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flowdesign.config import RewardConfig
+from flowdesign.reward.data import Ballots, Rows, Table, pairs_of
+from flowdesign.reward.network import Output, Prompts, RewardModel, padded
+
+CHUNKS = 3  # parts of a batch, by length of the sentences, so that little is padding
+RAW_WEIGHT = 0.25  # of a raw scorer in the loss, beside 1 for the combined score
+LARGEST_GRADIENT = 1.0
+
+
+class NotANumber(ArithmeticError):
+    """The loss is not a number any more: nothing that can be learned from comes after it."""
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """The distinct (prompt, sentence) pairs of a table's rows, and what their images scored.
+
+    `prompt` and `sentence` (pairs,) point into the table's lists. `count`, `total` and `squares`
+    (pairs, heads) are number, sum and sum of squares of the scores: all that a normal likelihood
+    asks of them, so a pair is read once however many seeds it was rendered with.
+    """
+
+    prompt: Rows
+    sentence: Rows
+    count: Tensor
+    total: Tensor
+    squares: Tensor
+    sentences: tuple[tuple[int, ...], ...]
+    prompts: tuple[str, ...]
+    ballots: Ballots
+
+    def __len__(self) -> int:
+        return len(self.prompt)
+
+    @staticmethod
+    def of(table: Table, rows: Rows, device: str = "cpu") -> Lessons:
+        """Gather the rows of a table."""
+        chosen = table.take(rows)
+        pairs, members = pairs_of(chosen)
+        scores = np.stack([chosen.scores[name] for name in table.heads], 1)
+        known = np.isfinite(scores)
+        values = np.where(known, scores, 0.0)
+        count, total, squares = (_sums(v, members, device) for v in (known, values, values**2))
+        return Lessons(
+            pairs[:, 0], pairs[:, 1], count, total, squares, table.sentences, table.prompts,
+            _teaching(table),
+        )  # fmt: skip
+
+
+def _sums(values: NDArray[np.generic], members: Sequence[Rows], device: str) -> Tensor:
+    found = np.stack([values[rows].astype(np.float64).sum(0) for rows in members])
+    return torch.tensor(found, dtype=torch.float32, device=device)
+
+
+def _teaching(table: Table) -> Ballots:
+    """The votes that may be learned from: of the training split on all three sides."""
+    votes = table.ballots
+    prompts = np.array([split == "train" for split in table.prompt_split], bool)
+    sentences = np.array([split == "train" for split in table.sentence_split], bool)
+    kept = prompts[votes.prompt] & sentences[votes.left] & sentences[votes.right]
+    return Ballots(votes.prompt[kept], votes.left[kept], votes.right[kept], votes.tie[kept])
+
+
+def bootstrap(config: RewardConfig, lessons: Lessons, member: int) -> NDArray[np.int64]:
+    """How often each pair is in the member's sample: Poisson(1), as drawing with replacement gives
+    (Oza and Russell 2001), by pair or by prompt."""
+    rng = np.random.default_rng([config.seed, member, 1])
+    if config.bootstrap == "none":
+        return np.ones(len(lessons), np.int64)
+    if config.bootstrap == "prompts":
+        return rng.poisson(1.0, len(lessons.prompts))[lessons.prompt].astype(np.int64)
+    return rng.poisson(1.0, len(lessons)).astype(np.int64)
+
+
+class Trainee:
+    """A member that learns: model, optimiser and sample."""
+
+    def __init__(
+        self, config: RewardConfig, member: int, model: RewardModel, lessons: Lessons
+    ) -> None:
+        self.config, self.member, self.model, self.lessons = config, member, model, lessons
+        self.weights = bootstrap(config, lessons, member)
+        self.optimiser = _optimiser(model, config)
+        self._of_prompt: dict[int, list[int]] = {}
+        for pair in np.flatnonzero(self.weights).tolist():
+            self._of_prompt.setdefault(int(lessons.prompt[pair]), []).append(pair)
+
+    def batch(self, index: int) -> list[int]:
+        """The pairs of step `index`: some workflows of some prompts."""
+        rng = random.Random(f"reward/{self.config.seed}/{self.member}/{index}")
+        prompts = sorted(self._of_prompt)
+        chosen = rng.sample(prompts, min(self.config.prompts, len(prompts)))
+        found = []
+        for prompt in chosen:
+            pairs = self._of_prompt[prompt]
+            found += rng.sample(pairs, min(self.config.workflows, len(pairs)))
+        return found
+
+    def step(self, index: int) -> dict[str, float]:
+        """One update. Metrics: loss (see `likelihood`), votes where there are any, and grad_norm.
+
+        Raises NotANumber before the weights are touched.
+        """
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["peak"] * rate(self.config, index)
+        self.optimiser.zero_grad()
+        found = {"loss": self._learn_scores(self.batch(index))}
+        if len(self.lessons.ballots) and self.config.vote_weight:
+            found["votes"] = self._learn_votes(index)
+        learned = list(self.model.learned().values())
+        found["grad_norm"] = torch.nn.utils.clip_grad_norm_(learned, LARGEST_GRADIENT).item()
+        if not all(map(math.isfinite, found.values())):
+            raise NotANumber(
+                f"The loss of member {self.member} is not a number at step {index}. What was learned "
+                "until the last checkpoint is kept; go on with a lower --rate."
+            )
+        self.optimiser.step()
+        return found
+
+    def _learn_scores(self, batch: list[int]) -> float:
+        """Accumulate the gradient of the scores' loss, chunk by chunk."""
+        lessons = self.lessons
+        which, names = _numbered(lessons.prompt[batch])
+        prompts = self._read(names)
+        weights = torch.tensor(self.weights[batch], dtype=torch.float32, device=self.config.device)
+        lengths = [len(lessons.sentences[lessons.sentence[pair]]) for pair in batch]
+        scale = (weights[:, None] * lessons.count[batch])[:, 0].sum()
+        loss = torch.zeros((), device=self.config.device)
+        for places in np.array_split(np.argsort(lengths, kind="stable"), CHUNKS):
+            if len(places):
+                pairs = [batch[i] for i in places]
+                output = self._predict(prompts, which[places], lessons.sentence[pairs])
+                loss = loss + likelihood(output, lessons, pairs, weights[places], self.config.beta)
+        loss = loss / scale
+        loss.backward()
+        return float(loss.detach())
+
+    def _learn_votes(self, index: int) -> float:
+        """Accumulate the gradient of the votes' loss."""
+        votes = self.lessons.ballots
+        rng = random.Random(f"reward/votes/{self.config.seed}/{self.member}/{index}")
+        chosen = rng.choices(range(len(votes)), k=self.config.votes)
+        which, names = _numbered(votes.prompt[chosen])
+        prompts = self._read(names)
+        better = self._predict(prompts, which, votes.left[chosen]).mean[:, 0]
+        worse = self._predict(prompts, which, votes.right[chosen]).mean[:, 0]
+        tie = torch.tensor(votes.tie[chosen], device=self.config.device)
+        loss = disagreement(better, worse, tie, self.model.sharpness, self.model.tie)
+        (self.config.vote_weight * loss).backward()
+        return float(loss.detach())
+
+    def _read(self, numbers: Rows) -> Prompts:
+        with _precision(self.config):
+            return self.model.read_prompts([self.lessons.prompts[n] for n in numbers])
+
+    def _predict(self, prompts: Prompts, which: Rows, sentences: Rows) -> Output:
+        ids = padded([self.lessons.sentences[n] for n in sentences], self.config.device)
+        places = torch.tensor(which, device=self.config.device)
+        with _precision(self.config):
+            output: Output = self.model(prompts, places, ids)
+        return output
+
+
+def likelihood(
+    output: Output, lessons: Lessons, pairs: Sequence[int], weights: Tensor, beta: float
+) -> Tensor:
+    """The loss of pairs, summed: their images' negative log-likelihood under normal distributions.
+
+    Each head's is multiplied by its variance to the power `beta`, taken as a constant (beta-NLL,
+    Seitzer et al. 2022, arXiv 2203.09168), so that what is hard to predict is not given up. Constants
+    are left out.
+    """
+    count, total, squares = (t[pairs] for t in (lessons.count, lessons.total, lessons.squares))
+    variance = output.noise**2
+    misses = squares - 2 * output.mean * total + count * output.mean**2
+    nll = 0.5 * (misses / variance + count * variance.log()) * variance.detach() ** beta
+    heads = torch.full((nll.shape[1],), RAW_WEIGHT, device=nll.device)
+    heads[0] = 1.0
+    summed: Tensor = (weights[:, None] * heads * nll).sum()
+    return summed
+
+
+def disagreement(
+    better: Tensor, worse: Tensor, tie: Tensor, sharpness: Tensor, ties: Tensor
+) -> Tensor:
+    """The mean negative log-likelihood of votes (votes,) in nats, after Davidson (1970, JASA 65).
+
+    With strengths p = exp(sharpness * score): P(better wins) = p / (p + q + v sqrt(p q)), P(tie) =
+    v sqrt(p q) / (the same); `sharpness` and `ties` (v) are given as logarithms.
+    """
+    half = 0.5 * sharpness.exp() * (better - worse)
+    everything = torch.logsumexp(torch.stack([half, -half, ties.expand_as(half)]), 0)
+    return (everything - torch.where(tie, ties, half)).mean()
+
+
+def rate(config: RewardConfig, index: int) -> float:
+    """The learning rate of step `index` as a share of its peak: linear warm-up, then a cosine."""
+    warm = min(1.0, (index + 1) / (config.warmup + 1))
+    return warm * 0.5 * (1 + math.cos(math.pi * index / config.steps))
+
+
+def _numbered(values: Rows) -> tuple[Rows, Rows]:
+    """Values as places in the list of the distinct ones, and that list."""
+    distinct, places = np.unique(values, return_inverse=True)
+    return places.ravel().astype(np.int64), distinct
+
+
+def _precision(config: RewardConfig) -> torch.autocast:
+    device = torch.device(config.device).type
+    return torch.autocast(device, torch.bfloat16, enabled=config.dtype == "bf16")
+
+
+def _optimiser(model: RewardModel, config: RewardConfig) -> torch.optim.AdamW:
+    """AdamW; the encoder learns more slowly, and only matrices of weights decay."""
+    groups: Mapping[tuple[bool, bool], list[Tensor]] = {
+        (encoder, matrix): [] for encoder in (True, False) for matrix in (True, False)
+    }
+    for name, weight in model.learned().items():
+        matrix = weight.ndim > 1 and not name.startswith(("rows.", "reader.places."))
+        groups[name.startswith("encoder."), matrix].append(weight)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": weights,
+                "peak": config.encoder_rate if encoder else config.rate,
+                "weight_decay": config.decay if matrix else 0.0,
+            }
+            for (encoder, matrix), weights in groups.items()
+            if weights
+        ],
+        betas=(0.9, 0.98),
+    )

@@ -1,0 +1,469 @@
+"""The reward ensemble: its data, its loss, its uncertainty, and the run that trains it."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from reward_toys import REFERENCE, toy_records, true_score, write_tiny_encoder
+from safetensors.torch import load_file, save_file
+from scipy import stats
+
+from flowdesign import runs
+from flowdesign.config import RewardConfig, Step
+from flowdesign.records import Record, Vote
+from flowdesign.reward import run as reward_run
+from flowdesign.reward.calibration import LEVELS, calibrate
+from flowdesign.reward.data import RewardDataError, Table, check_table, make_table, pairs_of
+from flowdesign.reward.encoder import Encoder
+from flowdesign.reward.ensemble import Ensemble, RewardError, RewardMismatch, read_anatomy
+from flowdesign.reward.network import Output, Prior, RewardModel, Shape, padded
+from flowdesign.reward.run import School, train
+from flowdesign.reward.training import (
+    Lessons,
+    NotANumber,
+    Trainee,
+    bootstrap,
+    disagreement,
+    likelihood,
+)
+from flowdesign.tokens import VOCABULARY, Vocabulary, VocabularyMismatch
+
+TOKENS = len(VOCABULARY.tokens)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_tiny_encoder(tmp_path_factory.mktemp("encoder") / "bert")
+
+
+@pytest.fixture(scope="module")
+def config(encoder: str) -> RewardConfig:
+    return RewardConfig(
+        encoder=encoder, members=2, width=32, layers=2, rank=2, steps=6, prompts=6, workflows=6,
+        evaluate_every=2, save_every=2, warmup=2, encoder_rate=1e-3,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def records() -> list[Record]:
+    return list(toy_records(60, 8, seeds=2))
+
+
+@pytest.fixture(scope="module")
+def table(records: list[Record], config: RewardConfig) -> Table:
+    return make_table(records, (), config, REFERENCE)
+
+
+@pytest.fixture(scope="module")
+def trained(config: RewardConfig, table: Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run."""
+    folder = tmp_path_factory.mktemp("trained")
+    runs.prepare(folder, config)
+    runs.execute(folder, lambda place: train(config, place, table))
+    return folder
+
+
+# --- data ------------------------------------------------------------------------------------------
+
+
+def test_a_table_holds_standardised_scores_and_their_weighted_sum(
+    records: list[Record], table: Table
+) -> None:
+    first = records[0].scores
+    soft, sharp = (first["scene_soft"] - 0.5) / 0.3, (first["sharpness"] - 0.5) / 0.2
+    assert table.heads == ("combined", "scene_soft", "sharpness")
+    assert table.scores["scene_soft"][0] == pytest.approx(soft)
+    assert table.combined[0] == pytest.approx(soft + 0.25 * sharp)
+    assert table.prompts[table.prompt[0]] == records[0].prompt
+    assert len(table) == len(records)
+
+
+def test_a_held_out_scorer_is_never_a_head(records: list[Record], config: RewardConfig) -> None:
+    judged = [replace(one, scores={**one.scores, "scene_strict": 1.0}) for one in records[:9]]
+    assert "scene_strict" not in make_table(judged, (), config, REFERENCE).heads
+
+
+def test_training_rows_meet_no_held_out_prompt_and_no_held_out_sentence(table: Table) -> None:
+    training = table.take(table.training)
+    assert {table.prompt_split[p] for p in training.prompt} == {"train"}
+    assert {table.sentence_split[s] for s in training.sentence} == {"train"}
+    validation = table.take(table.validation)
+    assert {table.prompt_split[p] for p in validation.prompt} == {"validation"}
+    assert "test" not in {table.sentence_split[s] for s in validation.sentence}
+
+
+def test_failures_and_foreign_records_teach_nothing(
+    records: list[Record], config: RewardConfig
+) -> None:
+    odd = [
+        replace(records[0], failure="out of memory"),
+        replace(records[0], sentence=""),
+        replace(records[0], sentence="<sampler:of_tomorrow>"),
+        replace(records[0], scores={"scene_soft": 1.0}),
+        replace(records[0], scores={"scene_soft": math.nan, "sharpness": 1.0}),
+    ]
+    with pytest.raises(RewardDataError, match="None of 5 records can teach"):
+        make_table(odd, (), config, REFERENCE)
+    assert len(make_table([*odd, records[0]], (), config, REFERENCE)) == 1
+
+
+def test_the_digest_is_of_the_content(records: list[Record], config: RewardConfig) -> None:
+    def digest(some: list[Record]) -> str:
+        return make_table(some, (), config, REFERENCE).digest
+
+    changed = replace(records[0], scores={"scene_soft": 0.9, "sharpness": 0.1})
+    assert digest(records) == digest(records[::-1]) != digest([changed, *records[1:]])
+
+
+def test_votes_become_pairs_of_sentences(records: list[Record], config: RewardConfig) -> None:
+    ids = [one.id or 0 for one in records]  # of 2 seeds each: 0 and 1 are one pair
+    votes = [
+        Vote(ids[0], ids[2], "left", "ann", "a"),
+        Vote(ids[0], ids[2], "right", "bob", "b"),
+        Vote(ids[0], ids[2], "tie", "ann", "c"),
+        Vote(ids[0], ids[2], "skip", "ann", "d"),
+        Vote(ids[0], ids[1], "left", "ann", "e"),  # two seeds of the same workflow
+        Vote(ids[0], 10**6, "left", "ann", "f"),  # a record that is not here
+    ]
+    found = make_table(records, votes, config, REFERENCE).ballots
+    assert found.left.tolist() == [0, 1, 0]
+    assert found.right.tolist() == [1, 0, 1]
+    assert found.tie.tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (lambda t: t.take(t.training[t.prompt[t.training] == t.prompt[t.training[0]]]), "1 prompt"),
+        (lambda t: t.take(np.zeros(0, np.int64)), "0 prompts"),
+        (
+            lambda t: replace(t, scores={**t.scores, "combined": np.ones(len(t))}),
+            "the same combined",
+        ),
+        (lambda t: t.take(t.training), "no validation prompts"),
+    ],
+)
+def test_data_that_cannot_teach_are_refused_with_the_reason(
+    table: Table, spoil: object, complaint: str
+) -> None:
+    with pytest.raises(RewardDataError, match=complaint):
+        check_table(spoil(table))  # type: ignore[operator]
+
+
+def test_an_unknown_source_is_named(records: list[Record], config: RewardConfig) -> None:
+    with pytest.raises(RewardDataError, match="Did you mean 'toys'"):
+        make_table(records, (), config.model_copy(update={"source": "toyz"}), REFERENCE)
+
+
+# --- loss ------------------------------------------------------------------------------------------
+
+
+def test_the_likelihood_is_that_of_every_image(table: Table) -> None:
+    """Sums over seeds give what torch's normal distribution gives image by image."""
+    rows = table.training
+    lessons = Lessons.of(table, rows)
+    pairs, images = pairs_of(table.take(rows))
+    torch.manual_seed(0)
+    mean, noise = torch.randn(len(pairs), 3), torch.rand(len(pairs), 3) + 0.2
+    weights = torch.ones(len(pairs))
+    found = likelihood(Output(mean, noise), lessons, range(len(pairs)), weights, beta=0.0)
+    expected = 0.0
+    for head, (name, weight) in enumerate(zip(table.heads, (1.0, 0.25, 0.25), strict=True)):
+        scores = table.take(rows).scores[name]
+        for pair, members in enumerate(images):
+            normal = torch.distributions.Normal(mean[pair, head], noise[pair, head])
+            logs = normal.log_prob(torch.tensor(scores[members])) + 0.5 * math.log(2 * math.pi)
+            expected -= weight * float(logs.sum())
+    assert float(found) == pytest.approx(expected, rel=1e-4)
+
+
+def test_beta_gives_hard_pairs_the_gradient_of_a_squared_error(table: Table) -> None:
+    """With beta 1 the mean's gradient is that of half a squared error, whatever the noise."""
+    lessons = Lessons.of(table, table.training)
+    mean = torch.zeros(1, 3, requires_grad=True)
+    noise = torch.tensor([[0.1, 3.0, 1.0]])
+    likelihood(Output(mean, noise), lessons, [0], torch.ones(1), beta=1.0).backward()
+    expected = -lessons.total[0] * torch.tensor([1.0, 0.25, 0.25])
+    assert mean.grad is not None
+    assert torch.allclose(mean.grad[0], expected, rtol=1e-4)
+
+
+def test_a_missing_score_counts_for_nothing(records: list[Record], config: RewardConfig) -> None:
+    some = [replace(r, scores={**r.scores, "extra": math.nan if i % 3 == 0 else 1.0 + i})
+            for i, r in enumerate(records)]  # fmt: skip
+    reference = replace(
+        REFERENCE, standards={**REFERENCE.standards, "extra": REFERENCE["sharpness"]}
+    )
+    table = make_table(some, (), config, reference)
+    lessons = Lessons.of(table, table.training)
+    assert table.heads == ("combined", "extra", "scene_soft", "sharpness")
+    assert lessons.count[:, 1].sum() < lessons.count[:, 0].sum()
+    assert torch.isfinite(lessons.total).all() and torch.isfinite(lessons.squares).all()
+
+
+def test_disagreement_is_davidsons_model() -> None:
+    better, worse = torch.tensor([1.0, 0.2, -1.0]), torch.tensor([0.0, 0.1, 1.0])
+    tie = torch.tensor([False, True, False])
+    sharpness, ties = math.log(1.5), math.log(0.7)
+    p, q = np.exp(1.5 * better.numpy()), np.exp(1.5 * worse.numpy())
+    drawn = 0.7 * np.sqrt(p * q)
+    chance = np.where(tie.numpy(), drawn, p) / (p + q + drawn)
+    found = disagreement(better, worse, tie, torch.tensor(sharpness), torch.tensor(ties))
+    assert float(found) == pytest.approx(-np.log(chance).mean(), rel=1e-5)
+
+
+def test_members_learn_from_different_samples(config: RewardConfig, table: Table) -> None:
+    lessons = Lessons.of(table, table.training)
+    one, other = (bootstrap(config, lessons, member) for member in (0, 1))
+    assert (one != other).any() and (one == bootstrap(config, lessons, 0)).all()
+    assert one.mean() == pytest.approx(1, abs=0.25)
+    by_prompt = bootstrap(config.model_copy(update={"bootstrap": "prompts"}), lessons, 0)
+    assert all(len(set(by_prompt[lessons.prompt == p])) == 1 for p in set(lessons.prompt))
+    assert set(bootstrap(config.model_copy(update={"bootstrap": "none"}), lessons, 0)) == {1}
+
+
+def test_votes_alone_can_teach(config: RewardConfig, records: list[Record]) -> None:
+    """A member that only sees votes comes to agree with them."""
+    votes = []
+    for at in range(0, len(records) - 2, 2):
+        left, right = records[at], records[at + 2]
+        if left.prompt == right.prompt:
+            wins = left.scores["scene_soft"] > right.scores["scene_soft"]
+            votes.append(
+                Vote(left.id or 0, right.id or 0, "left" if wins else "right", "a", str(at))
+            )
+    table = make_table(records, votes, config, REFERENCE)
+    flat = replace(table, scores={n: np.zeros(len(table)) for n in table.scores})
+    lessons = Lessons.of(flat, flat.training)
+    busy = config.model_copy(update={"vote_weight": 20.0, "steps": 60, "rate": 5e-3})
+    torch.manual_seed(0)
+    model = RewardModel(Encoder.load(config.encoder).copy("lora", 2), _shape())
+    trainee = Trainee(busy, 0, model, lessons)
+    told = [trainee.step(index)["votes"] for index in range(60)]
+    assert np.mean(told[-5:]) < 0.8 * np.mean(told[:5])
+
+
+# --- network ---------------------------------------------------------------------------------------
+
+
+def _shape(reader: str = "crossed", prior: float = 0.5) -> Shape:
+    return Shape(reader, TOKENS, 3, 32, 2, prior)
+
+
+@pytest.mark.parametrize("reader", ["crossed", "joint"])
+def test_a_prediction_does_not_depend_on_its_company(encoder: str, reader: str) -> None:
+    """Padding of prompts and of sentences changes nothing."""
+    torch.manual_seed(1)
+    model = RewardModel(Encoder.load(encoder).copy("lora", 2), _shape(reader))
+    short, long = (3, 1, 4), (1, 5, 9, 2, 6, 5, 3, 5, 8)
+    both = model.read_prompts(["a red star", "a blue circle left of a green star, night style"])
+    alone = model.read_prompts(["a red star"])
+    with torch.no_grad():
+        together = model(both, torch.tensor([0, 1]), padded([short, long]))
+        single = model(alone, torch.tensor([0]), padded([short]))
+    assert torch.allclose(together.mean[0], single.mean[0], atol=1e-5)
+    assert torch.allclose(together.noise[0], single.noise[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("reader", ["crossed", "joint"])
+def test_prompt_sentence_and_order_all_matter(encoder: str, reader: str) -> None:
+    torch.manual_seed(1)
+    model = RewardModel(Encoder.load(encoder).copy("lora", 2), _shape(reader, prior=0.0))
+    prompts = model.read_prompts(["a red star", "a blue circle"])
+    with torch.no_grad():
+        means = model(
+            prompts, torch.tensor([0, 1, 0, 0]), padded([(1, 2), (1, 2), (1, 3), (2, 1)])
+        ).mean
+    assert len({tuple(row) for row in means.round(decimals=6).tolist()}) == 4
+
+
+@pytest.mark.parametrize(("tuning", "learns"), [("lora", True), ("full", True), ("frozen", False)])
+def test_members_share_only_what_nothing_changes(encoder: str, tuning: str, learns: bool) -> None:
+    base = Encoder.load(encoder)
+    models = [RewardModel(base.copy(tuning, 2), _shape()) for _ in range(2)]  # type: ignore[arg-type]
+    first, second = ({id(w) for w in model.learned().values()} for model in models)
+    assert not first & second
+    assert any(name.startswith("encoder.") for name in models[0].learned()) == learns
+    shared = {id(w) for w in models[0].parameters()} & {id(w) for w in models[1].parameters()}
+    assert bool(shared) == (tuning != "full")
+
+
+def test_the_prior_has_the_size_it_says_and_is_not_learned() -> None:
+    torch.manual_seed(0)
+    prior = Prior(Shape("crossed", TOKENS, 3, 32, 2, 0.5))
+    sentences = padded(
+        [tuple(np.random.default_rng(i).permutation(TOKENS)[:30]) for i in range(500)]
+    )
+    marks = torch.randn(500, 64)
+    added = prior(marks, sentences, sentences >= 0)
+    assert float(added.std()) == pytest.approx(0.5, rel=0.25)
+    assert not list(prior.parameters())
+
+
+# --- ensemble --------------------------------------------------------------------------------------
+
+
+def test_an_ensemble_says_the_same_after_saving(trained: Path, table: Table) -> None:
+    ensemble, again = Ensemble.load(trained), Ensemble.load(trained, threads=2)
+    prompts, sentences = reward_run.texts(table, pairs_of(table)[0][:50])
+    one, other = ensemble.predict(prompts, sentences), again.predict(prompts, sentences)
+    assert np.array_equal(one.mean, other.mean) and np.array_equal(one.spread, other.spread)
+    single = again.predict(prompts[3:4], sentences[3:4])
+    assert single.mean[0] == pytest.approx(one.mean[3], abs=1e-5)
+    assert (one.low <= one.mean).all() and (one.mean <= one.high).all()
+    assert np.allclose(one.lower(2.0), one.mean - 2 * one.spread)
+    assert set(one.heads) == {"scene_soft", "sharpness"}
+
+
+def test_mean_and_spread_are_of_the_members(trained: Path, table: Table) -> None:
+    ensemble = Ensemble.load(trained)
+    prompts, sentences = reward_run.texts(table, pairs_of(table)[0][:7])
+    means, noises = ensemble.members_of(prompts, sentences)
+    found = ensemble.predict(prompts, sentences)
+    assert means.shape == (2, 7, 3)
+    assert np.allclose(found.mean, means[:, :, 0].mean(0))
+    assert np.allclose(found.spread, np.abs(means[0, :, 0] - means[1, :, 0]) / math.sqrt(2))
+    assert np.allclose(found.noise, np.sqrt((noises[:, :, 0] ** 2).mean(0)))
+
+
+def test_what_cannot_be_judged_is_told(trained: Path) -> None:
+    ensemble = Ensemble.load(trained)
+    with pytest.raises(RewardMismatch, match="empty sentence"):
+        ensemble.predict(["a"], [()])
+    with pytest.raises(RewardMismatch, match="before the word"):
+        ensemble.predict(["a"], [(TOKENS + 5,)])
+    with pytest.raises(RewardMismatch, match="one prompt for each"):
+        ensemble.predict(["a", "b"], [(1,)])
+    assert len(ensemble.predict([], []).mean) == 0
+    for prompt in ("", "\ud800", "x" * 10_000, "\N{SNOWMAN}"):
+        assert np.isfinite(ensemble.predict([prompt], [(1, 2)]).mean).all()
+
+
+def test_a_folder_that_is_no_ensemble_is_told(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(RewardError, match=r"reward\.json, vocab\.json missing"):
+        Ensemble.load(tmp_path)
+    for path in trained.iterdir():
+        if path.is_file():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "member_1.safetensors").write_bytes(b"cut short")
+    with pytest.raises(RewardError, match=r"member_1\.safetensors cannot be used"):
+        Ensemble.load(tmp_path)
+    (tmp_path / "reward.json").write_text("{}")
+    with pytest.raises(RewardError, match="damaged"):
+        Ensemble.load(tmp_path)
+    first, second, *others = VOCABULARY.tokens
+    swapped = Vocabulary([second, first, *others])
+    (tmp_path / "vocab.json").write_text(swapped.to_json(), encoding="utf-8")
+    with pytest.raises(VocabularyMismatch, match="another vocabulary"):
+        Ensemble.load(tmp_path)
+
+
+def test_another_architecture_is_refused(trained: Path, tmp_path: Path) -> None:
+    for path in trained.iterdir():
+        if path.is_file():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    weights = load_file(tmp_path / "member_0.safetensors")
+    weights.pop(next(iter(weights)))
+    save_file(weights, tmp_path / "member_0.safetensors")
+    with pytest.raises(RewardError, match="another architecture"):
+        Ensemble.load(tmp_path)
+
+
+def test_calibration_covers_what_it_promises() -> None:
+    rng = np.random.default_rng(0)
+    mean, sd = rng.normal(size=4000), rng.uniform(0.2, 1, 4000)
+    score = mean + sd * (rng.exponential(size=4000) - 1)  # skewed, and not the normal's width
+    known, new = slice(0, 2000), slice(2000, None)
+    calibration = calibrate(score[known], mean[known], sd[known])
+    for level in LEVELS:
+        low, high = calibration.interval(mean[new], sd[new], level)
+        inside = (low <= score[new]) & (score[new] <= high)
+        assert inside.mean() == pytest.approx(level, abs=0.035)
+    with pytest.raises(ValueError, match="not calibrated"):
+        calibration.interval(mean, sd, 0.123)
+    with pytest.raises(ValueError, match="no validation images"):
+        calibrate(mean[:0], mean[:0], sd[:0])
+
+
+# --- the run ---------------------------------------------------------------------------------------
+
+
+def test_a_stopped_run_goes_on_exactly(config: RewardConfig, table: Table, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for folder in (whole, parts):
+        runs.prepare(folder, config)
+
+    def stop_after_the_third(step: Step) -> None:
+        if step.index == 2:
+            runs.request_stop(parts)
+
+    runs.execute(whole, lambda folder: train(config, folder, table))
+    stopped = runs.execute(parts, lambda folder: train(config, folder, table), stop_after_the_third)
+    assert (stopped.state, stopped.step) == ("stopped", 3)
+    runs.execute(parts, lambda folder: train(config, folder, table))
+    ours, theirs = (load_file(f / reward_run.CHECKPOINT) for f in (whole, parts))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    told = [[{**row, "time": 0} for row in runs.read_metrics(f)] for f in (whole, parts)]
+    assert told[0] == told[1]
+    assert [row["step"] for row in told[0]] == list(range(6))
+
+
+def test_a_member_stops_when_it_no_longer_gains(
+    config: RewardConfig, table: Table, tmp_path: Path
+) -> None:
+    """With a rate of almost nothing nothing is gained, and the run ends long before its steps."""
+    idle = config.model_copy(
+        update={"steps": 400, "rate": 1e-12, "encoder_rate": 1e-12, "patience": 2, "beta": 0.0}
+    )
+    told = list(train(idle, tmp_path, table))
+    assert len(told) < 100
+    assert (tmp_path / "reward.json").exists()
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_spoils_nothing(
+    config: RewardConfig, table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.prepare(tmp_path, config)
+    school = School.open(config, table)
+    school.step(0)
+    school.step(1)
+    school.save(tmp_path, 2)
+    before = load_file(tmp_path / reward_run.CHECKPOINT)
+    broken = replace(table, scores={**table.scores, "combined": table.combined * 1e200})
+    with pytest.raises(NotANumber, match="lower --rate"):
+        runs.execute(tmp_path, lambda folder: train(config, folder, broken))
+    status = runs.read_status(tmp_path)
+    assert status is not None and status.state == "failed"
+    after = load_file(tmp_path / reward_run.CHECKPOINT)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_an_ensemble_learns_a_rule_and_knows_where_it_was_not(encoder: str, tmp_path: Path) -> None:
+    """On a toy world: it ranks unseen sentences, its intervals hold, and it doubts what is foreign."""
+    config = RewardConfig(
+        encoder=encoder, members=3, width=32, layers=1, tuning="full", steps=100, prompts=12,
+        workflows=12, evaluate_every=20, rate=1e-2, encoder_rate=2e-3, workers=1, prior=0.3,
+    )  # fmt: skip
+    table = make_table(toy_records(120, 12), (), config, REFERENCE)
+    list(train(config, tmp_path, table))
+    ensemble = Ensemble.load(tmp_path)
+    test = table.take(table.rows(("test",), ("train", "validation", "test")))
+    pairs, _ = pairs_of(test)
+    prompts, sentences = reward_run.texts(table, pairs)
+    found = ensemble.predict(prompts, sentences)
+    truth = [true_score(p, s) for p, s in zip(prompts, sentences, strict=True)]
+    assert stats.spearmanr(found.mean, truth).statistic > 0.5
+    score = {
+        (int(p), int(s)): c
+        for p, s, c in zip(test.prompt, test.sentence, test.combined, strict=True)
+    }
+    scores = np.array([score[int(p), int(s)] for p, s in pairs])
+    assert 0.8 < ((found.low <= scores) & (scores <= found.high)).mean() <= 1
+    foreign = ensemble.predict(["zzz qqq xxxxx jjjj wwww kkkkk"] * len(sentences), sentences)
+    assert foreign.spread.mean() > 1.1 * found.spread.mean()
+    anatomy, _ = read_anatomy(tmp_path)
+    assert anatomy.data == table.digest and anatomy.calibration is not None
