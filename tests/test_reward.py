@@ -445,10 +445,10 @@ def test_a_loss_that_is_no_number_ends_the_run_and_spoils_nothing(
 def test_an_ensemble_learns_a_rule_and_knows_where_it_was_not(encoder: str, tmp_path: Path) -> None:
     """On a toy world: it ranks unseen sentences, its intervals hold, and it doubts what is foreign."""
     config = RewardConfig(
-        encoder=encoder, members=3, width=32, layers=1, tuning="full", steps=100, prompts=12,
-        workflows=12, evaluate_every=20, rate=1e-2, encoder_rate=2e-3, workers=1, prior=0.3,
+        tuning="frozen", members=2, width=32, steps=100, prompts=16, workflows=12, rate=1e-2,
+        warmup=10, evaluate_every=20, prior=0.3,
     )  # fmt: skip
-    table = make_table(toy_records(120, 12), (), config, REFERENCE)
+    table = make_table(toy_records(200, 12), (), config, REFERENCE)
     list(train(config, tmp_path, table))
     ensemble = Ensemble.load(tmp_path)
     test = table.take(table.rows(("test",), ("train", "validation", "test")))
@@ -456,7 +456,9 @@ def test_an_ensemble_learns_a_rule_and_knows_where_it_was_not(encoder: str, tmp_
     prompts, sentences = reward_run.texts(table, pairs)
     found = ensemble.predict(prompts, sentences)
     truth = [true_score(p, s) for p, s in zip(prompts, sentences, strict=True)]
-    assert stats.spearmanr(found.mean, truth).statistic > 0.5
+    assert (
+        stats.spearmanr(found.mean, truth).statistic > 0.4
+    )  # the truth has two values: 0.87 at most
     score = {
         (int(p), int(s)): c
         for p, s, c in zip(test.prompt, test.sentence, test.combined, strict=True)
@@ -464,6 +466,6 @@ def test_an_ensemble_learns_a_rule_and_knows_where_it_was_not(encoder: str, tmp_
     scores = np.array([score[int(p), int(s)] for p, s in pairs])
     assert 0.8 < ((found.low <= scores) & (scores <= found.high)).mean() <= 1
     foreign = ensemble.predict(["zzz qqq xxxxx jjjj wwww kkkkk"] * len(sentences), sentences)
-    assert foreign.spread.mean() > 1.1 * found.spread.mean()
+    assert foreign.spread.mean() > 1.3 * found.spread.mean()
     anatomy, _ = read_anatomy(tmp_path)
     assert anatomy.data == table.digest and anatomy.calibration is not None

@@ -28,6 +28,9 @@ _ALL = (
     Benchmark("records", "flowdesign.bench.records", "the store, from 1,000 to 1,000,000 records"),
     Benchmark("label", "flowdesign.bench.label", "50 raters at once over HTTP, 2,000 votes"),
     Benchmark("collect", "flowdesign.bench.collect", "images rendered and scored in a second"),
+    Benchmark(
+        "reward", "flowdesign.bench.reward", "scores predicted in a second, against rendering"
+    ),
 )
 BENCHMARKS = {each.name: each for each in _ALL}
 
