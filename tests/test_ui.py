@@ -86,7 +86,8 @@ def test_designing_fills_a_slot_after_the_other(tmp_path: Path) -> None:
     assert asked[view.seed] == "7" and not asked[view.go]["interactive"]
     seen = [[slot for slot in view.slots if slot in update] for update in view.work(PAGE)]
     first, second = view.slots[:2]
-    assert seen == [[], [first], [first], [second], [second], []]
+    # Each is said, rendered, and then scored.
+    assert seen == [[], *[[first]] * 3, *[[second]] * 3, []]
 
 
 def test_the_end_says_the_seed_and_frees_the_button(tmp_path: Path) -> None:
