@@ -213,9 +213,10 @@ def reward(flags: argparse.Namespace) -> int:
         from flowdesign.reward.training import NotANumber
 
         with _telling(NotANumber):
-            _train_reward(config, folder, flags) if not flags.measure else command.measure(
-                config, folder
-            )
+            if flags.measure:
+                command.measure(config, folder)
+            else:
+                _train_reward(config, folder, flags)
     figures, text = command.report(folder)
     _show(figures or {"error": text}, flags.json, text)
     return 0 if figures else 1

@@ -59,6 +59,11 @@ def read_weights(value: object) -> object:
 Weights = Annotated[dict[str, FiniteFloat], BeforeValidator(read_weights)]
 
 
+def listed(text: str) -> list[str]:
+    """The names in "a, b"; none in an empty text."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 class Options(BaseModel):
     """Options that are named once and make flags, form and file."""
 
@@ -192,8 +197,7 @@ class CollectConfig(RunConfig, ScoreConfig):
     @property
     def all_scorers(self) -> tuple[str, ...]:
         """The names of all scorers to run: weighted, held out, and those beside them."""
-        more = [name.strip() for name in self.also.split(",") if name.strip()]
-        return tuple(dict.fromkeys([*self.scorers, *more]))
+        return tuple(dict.fromkeys([*self.scorers, *listed(self.also)]))
 
 
 class RewardConfig(RunConfig, WeightConfig):
@@ -257,7 +261,7 @@ class RewardConfig(RunConfig, WeightConfig):
     @property
     def left_out(self) -> tuple[str, ...]:
         """The words in `without`."""
-        return tuple(word.strip() for word in self.without.split(",") if word.strip())
+        return tuple(listed(self.without))
 
 
 def add_command(
@@ -336,7 +340,7 @@ def _argument(info: FieldInfo) -> dict[str, Any]:
     words = info.description or ""
     about = words if required else f"{words} (default: {info.get_default()})"
     about = about.replace("%", "%%")
-    kind = _plain_type(info.annotation)
+    kind = plain_type(info.annotation)
     if kind is bool:
         return {"action": argparse.BooleanOptionalAction, "help": about}
     if get_origin(kind) is Literal:
@@ -344,7 +348,7 @@ def _argument(info: FieldInfo) -> dict[str, Any]:
     return {"type": kind, "help": about, "required": required, "metavar": kind.__name__.upper()}
 
 
-def _plain_type(annotation: Any) -> Any:
+def plain_type(annotation: Any) -> Any:
     """The one type a flag's text is parsed as: `int` for int | None, Path for Path."""
     if get_origin(annotation) is Literal:
         return annotation

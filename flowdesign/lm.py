@@ -12,7 +12,7 @@ import importlib.util
 import inspect
 import logging
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -154,6 +154,11 @@ def compute_dtype(dtype: Dtype, device: str) -> torch.dtype:
     if dtype == "bf16" or (dtype == "nf4" and device != "cpu"):
         return torch.bfloat16
     return torch.float32
+
+
+def halves(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights as they are shipped: float16, on the CPU."""
+    return {name: value.detach().half().cpu().contiguous() for name, value in weights.items()}
 
 
 def _load_options(dtype: Dtype, device: str) -> dict[str, Any]:

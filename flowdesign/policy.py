@@ -10,7 +10,6 @@ The prompt's keys and values are computed once for all sentences that follow it,
 training alike.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
@@ -33,6 +32,7 @@ from torch import Tensor
 from flowdesign import lm
 from flowdesign.catalog import ROOT, Installed, installed
 from flowdesign.rows import ProjectRows, rows_from_words
+from flowdesign.runs import digest_of
 from flowdesign.sampling import Draw, Language, Unconstrained, say
 from flowdesign.tokens import (
     END,
@@ -143,8 +143,8 @@ class Policy:
         config = copy(self.trunk.peft_config["default"])
         config.base_model_name_or_path = self.anatomy.base  # not the folder it has on this machine
         config.save_pretrained(folder)
-        save_file(_halves(get_peft_model_state_dict(self.trunk)), folder / ADAPTER)
-        save_file(_halves(self.rows.state_dict()), folder / ROWS)
+        save_file(lm.halves(get_peft_model_state_dict(self.trunk)), folder / ADAPTER)
+        save_file(lm.halves(self.rows.state_dict()), folder / ROWS)
         (folder / "vocab.json").write_text(self.vocabulary.to_json(), encoding="utf-8")
         head = json.dumps(asdict(self.anatomy), indent=2) + "\n"
         (folder / "policy.json").write_text(head, encoding="utf-8")
@@ -328,11 +328,4 @@ def _read_anatomy(path: Path) -> Anatomy:
 
 def fingerprint(folder: Path) -> str:
     """The sha256 of a saved policy's weights; measured figures name the weights they belong to."""
-    digest = hashlib.sha256()
-    for name in (ADAPTER, ROWS):
-        digest.update((folder / name).read_bytes())
-    return digest.hexdigest()
-
-
-def _halves(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().half().cpu().contiguous() for name, value in weights.items()}
+    return digest_of(folder / name for name in (ADAPTER, ROWS))

@@ -22,19 +22,23 @@ Errors: RunError
         |- RunConflict  the folder holds a run with another config
 """
 
+import hashlib
 import json
 import logging
 import os
+import platform
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from flowdesign import __version__
 from flowdesign.config import ConfigT, RunConfig, Step, load, save
 
 State = Literal["running", "stopped", "finished", "failed", "crashed"]
@@ -178,6 +182,27 @@ def read_figures(folder: Path) -> dict[str, Any] | None:
         return None
     figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return figures
+
+
+def measured_now(**libraries: str) -> dict[str, Any]:
+    """When figures are measured and with what: versions of FlowDesign, of these libraries and Python."""
+    return {
+        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        "with": {
+            "flowdesign": __version__,
+            **libraries,
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+        },
+    }
+
+
+def digest_of(paths: Iterable[Path]) -> str:
+    """The sha256 of files one after the other: figures name the weights that they belong to."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _drive(

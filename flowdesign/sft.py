@@ -13,11 +13,8 @@ checkpoint is weights, optimiser state and a number, and a resumed run repeats n
 """
 
 import json
-import math
-import platform
 import random
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +23,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from flowdesign import __version__
 from flowdesign.catalog import known_assets
 from flowdesign.config import SFTConfig, Step
 from flowdesign.elsewhere import other_prompt
 from flowdesign.policy import Anatomy, Policy, fingerprint, grammar_mask
-from flowdesign.runs import Steps, read_status, replace_file
+from flowdesign.rates import rate
+from flowdesign.runs import Steps, measured_now, read_status, replace_file
 from flowdesign.scenes import random_prompt
 from flowdesign.tokens import Automaton, random_sentence
 
@@ -79,12 +76,6 @@ def batch(config: SFTConfig, index: int, language: Automaton) -> Batch:
     return Batch(repeated, [random_sentence(language, rng) for _ in repeated])
 
 
-def rate(config: SFTConfig, index: int) -> float:
-    """The learning rate of step `index` as a share of its peak: linear warm-up, then a cosine."""
-    warm = min(1.0, (index + 1) / (config.warmup + 1))
-    return warm * 0.5 * (1 + math.cos(math.pi * index / config.steps))
-
-
 def measure(folder: Path, threads: int = 1) -> dict[str, Any]:
     """Figures of the policy in `folder`: how many of its sentences are workflows, and differ.
 
@@ -99,13 +90,7 @@ def measure(folder: Path, threads: int = 1) -> dict[str, Any]:
         "free": validity(policy, FREE, constrained=False),
         "weights": fingerprint(folder),
         "step": status.step if status else 0,
-        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
-        "with": {
-            "flowdesign": __version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-        },
+        **measured_now(torch=torch.__version__),
     }
 
 

@@ -182,7 +182,7 @@ def test_the_keyboard_alone_is_enough(toys: Toys, visit: Callable[..., Any]) -> 
     page.keyboard.type("a green tree")
     page.keyboard.press("Control+Enter")
     designs(page, 4)
-    page.wait_for_selector(DESIGN)  # the last image is there a moment before the button is back
+    page.wait_for_selector(f"{DESIGN}:enabled")  # a moment after the last image and its score
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "fd-design"
     page.keyboard.press("Enter")

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 from reward_toys import REFERENCE, toy_records, true_score, write_tiny_encoder
+from run_toys import check_that_it_goes_on_exactly
 from safetensors.torch import load_file, save_file
 from scipy import stats
 
 from flowdesign import runs
-from flowdesign.config import RewardConfig, Step
+from flowdesign.config import RewardConfig
 from flowdesign.records import Record, Vote
 from flowdesign.reward import run as reward_run
 from flowdesign.reward.calibration import LEVELS, calibrate
@@ -308,7 +309,7 @@ def test_the_prior_has_the_size_it_says_and_is_not_learned() -> None:
 
 def test_an_ensemble_says_the_same_after_saving(trained: Path, table: Table) -> None:
     ensemble, again = Ensemble.load(trained), Ensemble.load(trained, threads=2)
-    prompts, sentences = reward_run.texts(table, pairs_of(table)[0][:50])
+    prompts, sentences = table.texts(pairs_of(table)[0][:50])
     one, other = ensemble.predict(prompts, sentences), again.predict(prompts, sentences)
     assert np.array_equal(one.mean, other.mean) and np.array_equal(one.spread, other.spread)
     single = again.predict(prompts[3:4], sentences[3:4])
@@ -320,7 +321,7 @@ def test_an_ensemble_says_the_same_after_saving(trained: Path, table: Table) -> 
 
 def test_mean_and_spread_are_of_the_members(trained: Path, table: Table) -> None:
     ensemble = Ensemble.load(trained)
-    prompts, sentences = reward_run.texts(table, pairs_of(table)[0][:7])
+    prompts, sentences = table.texts(pairs_of(table)[0][:7])
     means, noises = ensemble.members_of(prompts, sentences)
     found = ensemble.predict(prompts, sentences)
     assert means.shape == (2, 7, 3)
@@ -392,24 +393,9 @@ def test_calibration_covers_what_it_promises() -> None:
 
 
 def test_a_stopped_run_goes_on_exactly(config: RewardConfig, table: Table, tmp_path: Path) -> None:
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    for folder in (whole, parts):
-        runs.prepare(folder, config)
-
-    def stop_after_the_third(step: Step) -> None:
-        if step.index == 2:
-            runs.request_stop(parts)
-
-    runs.execute(whole, lambda folder: train(config, folder, table))
-    stopped = runs.execute(parts, lambda folder: train(config, folder, table), stop_after_the_third)
-    assert (stopped.state, stopped.step) == ("stopped", 3)
-    runs.execute(parts, lambda folder: train(config, folder, table))
-    ours, theirs = (load_file(f / reward_run.CHECKPOINT) for f in (whole, parts))
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    told = [[{**row, "time": 0} for row in runs.read_metrics(f)] for f in (whole, parts)]
-    assert told[0] == told[1]
-    assert [row["step"] for row in told[0]] == list(range(6))
+    check_that_it_goes_on_exactly(
+        config, lambda folder: train(config, folder, table), tmp_path, reward_run.CHECKPOINT
+    )
 
 
 def test_a_member_stops_when_it_no_longer_gains(
@@ -453,7 +439,7 @@ def test_an_ensemble_learns_a_rule_and_knows_where_it_was_not(encoder: str, tmp_
     ensemble = Ensemble.load(tmp_path)
     test = table.take(table.rows(("test",), ("train", "validation", "test")))
     pairs, _ = pairs_of(test)
-    prompts, sentences = reward_run.texts(table, pairs)
+    prompts, sentences = table.texts(pairs)
     found = ensemble.predict(prompts, sentences)
     truth = [true_score(p, s) for p, s in zip(prompts, sentences, strict=True)]
     assert (

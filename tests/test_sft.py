@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from run_toys import check_that_it_goes_on_exactly
 from toys import write_tiny_base
 
-from flowdesign import runs, sft
+from flowdesign import sft
 from flowdesign.catalog import known_assets
-from flowdesign.config import SFTConfig, Step
+from flowdesign.config import SFTConfig
 from flowdesign.policy import Anatomy, Policy, fingerprint
 from flowdesign.sampling import Unconstrained
 from flowdesign.tokens import VOCABULARY, Automaton, decode
@@ -66,23 +66,9 @@ def test_the_losses_against_numbers_worked_by_hand() -> None:
 
 
 def test_a_stopped_run_goes_on_exactly(config: SFTConfig, tmp_path: Path) -> None:
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    for folder in (whole, parts):
-        runs.prepare(folder, config)
-
-    def stop_after_the_third(step: Step) -> None:
-        if step.index == 2:
-            runs.request_stop(parts)
-
-    runs.execute(whole, lambda folder: sft.train(config, folder))
-    stopped = runs.execute(parts, lambda folder: sft.train(config, folder), stop_after_the_third)
-    assert (stopped.state, stopped.step) == ("stopped", 3)
-    runs.execute(parts, lambda folder: sft.train(config, folder))
-    ours, theirs = load_file(whole / sft.CHECKPOINT), load_file(parts / sft.CHECKPOINT)
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    told = [[{**row, "time": 0} for row in runs.read_metrics(f)] for f in (whole, parts)]
-    assert told[0] == told[1]
-    assert [row["step"] for row in told[0]] == list(range(6))
+    check_that_it_goes_on_exactly(
+        config, lambda folder: sft.train(config, folder), tmp_path, sft.CHECKPOINT
+    )
 
 
 def test_figures_count_what_is_valid_and_what_differs(

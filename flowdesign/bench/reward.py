@@ -16,6 +16,7 @@ from flowdesign.bench import collect
 from flowdesign.bench.measured import Measured, Say, Value
 from flowdesign.catalog import known_assets
 from flowdesign.config import RewardConfig, build
+from flowdesign.records import COMBINED
 from flowdesign.scenes import random_prompt
 from flowdesign.tokens import VOCABULARY, Automaton, random_sentence
 
@@ -53,8 +54,7 @@ def measure(quick: bool, say: Say) -> Measured:
         f"{name}, {len(ensemble.members)} members, {collect.CORES} threads, load average "
         f"{os.getloadavg()[0]:.1f}; an image of the miniature world takes {each:.3f} s on "
         f"{collect.CORES} cores by processor time",
-        f"SDXL is calculated: {collect.SDXL_SECONDS} s for 1024 px, 30 steps, on one A100 80 GB "
-        "(pytorch.org/blog/accelerating-generative-ai-3), without judging",
+        f"{collect.SDXL_NOTE}, without judging",
     )
     return Measured(rows, notes)
 
@@ -63,22 +63,15 @@ def _ensemble(say: Say) -> tuple[Any, str]:
     """The shipped ensemble, or an untrained one of the usual shape; and what to call it."""
     from flowdesign.reward.encoder import Encoder
     from flowdesign.reward.ensemble import Anatomy, Ensemble, RewardError
-    from flowdesign.reward.network import RewardModel, Shape
 
     try:
         return Ensemble.load(threads=collect.CORES), "the shipped ensemble"
     except RewardError:
         say("no reward ensemble is shipped: one of random weights stands in")
     config = build(RewardConfig, {})
-    heads = ("combined", *config.weights)
-    tokens = len(VOCABULARY.tokens)
-    shape = Shape(config.reader, tokens, len(heads), config.width, config.layers, config.prior)
-    anatomy = Anatomy(
-        config.encoder, config.tuning, config.rank, config.members, shape, heads,
-        config.weights, {}, config.trust, data="",
-    )  # fmt: skip
+    anatomy = Anatomy.of(config, (COMBINED, *config.weights), {}, data="")
     base = Encoder.load(config.encoder)
-    models = [RewardModel(base.copy(config.tuning, config.rank), shape) for _ in range(4)]
+    models = [anatomy.member(base) for _ in range(config.members)]
     return Ensemble(models, anatomy, threads=collect.CORES), "an untrained ensemble"
 
 

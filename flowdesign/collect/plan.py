@@ -29,10 +29,9 @@ from pathlib import Path
 from flowdesign.collect.prompts import ALL
 from flowdesign.config import CollectConfig
 from flowdesign.records import Split
-from flowdesign.records.splits import split_of_digest
+from flowdesign.records.splits import split_of_workflow
 from flowdesign.runs import replace_text
 from flowdesign.tokens import Automaton, random_sentence, sentence_text, workflow_of
-from flowdesign.workflow import workflow_hash
 
 PLAN, DRAWN = "plan.jsonl", "drawn.jsonl"
 RANDOM = "random"
@@ -136,7 +135,7 @@ def _distinct_sentences(language: Automaton, rng: random.Random, split: str) -> 
 def _split_of(sentence: str) -> Split:
     workflow = workflow_of(sentence)
     assert workflow is not None, "every walk through the grammar is a workflow"
-    return split_of_digest(workflow_hash(workflow))
+    return split_of_workflow(workflow)
 
 
 def _seeds(purpose: str, prompt: str, count: int) -> tuple[int, ...]:

@@ -10,6 +10,8 @@ import hashlib
 import unicodedata
 from typing import Literal, get_args
 
+from flowdesign.workflow import Workflow, workflow_hash
+
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 TEST_SHARE, VALIDATION_SHARE = 0.1, 0.1
@@ -32,6 +34,11 @@ def split_of_digest(digest: str) -> Split:
     if share < TEST_SHARE:
         return "test"
     return "validation" if share < TEST_SHARE + VALIDATION_SHARE else "train"
+
+
+def split_of_workflow(workflow: Workflow) -> Split:
+    """The split of a valid workflow, by its canonical form."""
+    return split_of_digest(workflow_hash(workflow))
 
 
 def split_of_both(prompt: Split, workflow: Split) -> Split:

@@ -20,15 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowdesign.catalog import suggest
-from flowdesign.config import RewardConfig
-from flowdesign.records import DATA, Record, RecordsError, Split, Store, Vote
-from flowdesign.records.splits import split_of_digest, split_of_prompt
+from flowdesign.config import RewardConfig, listed
+from flowdesign.records import COMBINED, DATA, Record, RecordsError, Split, Store, Vote
+from flowdesign.records.splits import split_of_prompt, split_of_workflow
 from flowdesign.shipped.packed import PACKED, unpack
 from flowdesign.standards import Reference, Standard, combine, read_reference
 from flowdesign.tokens import VOCABULARY, UnknownToken, parse_sentence
-from flowdesign.workflow import workflow_hash
 
-COMBINED = "combined"
 SHIPPED = "shipped"  # as `--records`: the packed records in assets/
 COMMON = 0.5  # share of the rows that a scorer must have judged to become a head
 FEWEST_PROMPTS = 2  # of the training split, and with different scores
@@ -100,6 +98,10 @@ class Table:
         sentences = np.array([split in sentence for split in self.sentence_split], bool)
         return np.flatnonzero(prompts[self.prompt] & sentences[self.sentence]).astype(np.int64)
 
+    def texts(self, pairs: Rows) -> tuple[list[str], list[tuple[int, ...]]]:
+        """Prompts and sentences of pairs (n, 2) of their numbers, as predictors take them."""
+        return [self.prompts[p] for p in pairs[:, 0]], [self.sentences[s] for s in pairs[:, 1]]
+
     def take(self, rows: Rows) -> Table:
         """The table with these rows only; its lists stay as they are, votes are left out."""
         scores = {name: values[rows] for name, values in self.scores.items()}
@@ -155,7 +157,7 @@ def make_table(
     records: Iterable[Record], votes: Iterable[Vote], config: RewardConfig, reference: Reference
 ) -> Table:
     """Make columns of records and votes. Raises RewardDataError when no record is left."""
-    sources = {name.strip() for name in config.source.split(",") if name.strip()}
+    sources = set(listed(config.source))
     draft, seen = _Draft(config, reference), set[str]()
     for record in records:
         seen.add(record.source)
@@ -229,7 +231,7 @@ class _Draft:
             self.sentences[record.sentence] = len(self.tokens)
             self.tokens.append(tokens)
             held_out = self.without.intersection(tokens)
-            split = split_of_digest(workflow_hash(record.workflow))
+            split = split_of_workflow(record.workflow)
             self.splits.append("test" if held_out else split)
         return self.sentences[record.sentence]
 
@@ -291,6 +293,12 @@ def pairs_of(table: Table) -> tuple[Rows, Sequence[Rows]]:
     """The distinct (prompt, sentence) pairs (pairs, 2), and the rows of each."""
     both = np.stack([table.prompt, table.sentence], 1)
     distinct, which = np.unique(both, axis=0, return_inverse=True)
-    order = np.argsort(which.ravel(), kind="stable")
-    starts = np.searchsorted(which.ravel()[order], np.arange(1, len(distinct)))
-    return distinct.astype(np.int64), np.split(order.astype(np.int64), starts)
+    return distinct.astype(np.int64), grouped(which.ravel().astype(np.int64), len(distinct))
+
+
+def grouped(which: Rows, groups: int) -> list[Rows]:
+    """The members of each of `groups` groups, none of them empty, in order."""
+    if not groups:
+        return []
+    order = np.argsort(which, kind="stable").astype(np.int64)
+    return np.split(order, np.searchsorted(which[order], np.arange(1, groups)))

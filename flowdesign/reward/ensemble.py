@@ -13,10 +13,9 @@ Errors: RewardError          a folder that is no ensemble, or damaged
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,9 +30,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from flowdesign.catalog import ROOT
+from flowdesign.config import RewardConfig
+from flowdesign.lm import halves
 from flowdesign.reward.calibration import USUAL, Calibration
 from flowdesign.reward.encoder import Encoder, Tuning
 from flowdesign.reward.network import Prompts, RewardModel, Shape, padded
+from flowdesign.runs import digest_of
+from flowdesign.standards import Standard
 from flowdesign.tokens import VOCABULARY, Vocabulary
 
 SHIPPED = ROOT / "checkpoints" / "reward"
@@ -67,6 +70,29 @@ class Anatomy:
     trust: float  # k of the lower bound
     data: str  # digest of the records it learned from
     calibration: Calibration | None = None
+
+    @classmethod
+    def of(
+        cls,
+        config: RewardConfig,
+        heads: tuple[str, ...],
+        standards: Mapping[str, Standard],
+        data: str,
+    ) -> Anatomy:
+        """How the members of a config are built."""
+        tokens = len(VOCABULARY.tokens)
+        shape = Shape(config.reader, tokens, len(heads), config.width, config.layers, config.prior)
+        known = {name: asdict(each) for name, each in standards.items()}
+        return cls(
+            config.encoder, config.tuning, config.rank, config.members, shape, heads,
+            dict(config.weights), known, config.trust, data,
+        )  # fmt: skip
+
+    def member(self, base: Encoder) -> RewardModel:
+        """A member that has learned nothing; it starts from torch's global seed."""
+        model = RewardModel(base.copy(self.tuning, self.rank), self.shape)
+        model.to(base.model.device)
+        return model
 
 
 @dataclass(frozen=True)
@@ -126,7 +152,7 @@ class Ensemble:
         base = Encoder.load(anatomy.encoder, device)
         members = []
         for number in range(anatomy.members):
-            model = RewardModel(base.copy(anatomy.tuning, anatomy.rank), anatomy.shape).to(device)
+            model = anatomy.member(base)
             _fill(model, folder / member_file(number))
             members.append(model.requires_grad_(False).eval())
         return cls(members, anatomy, vocabulary, threads)
@@ -137,8 +163,7 @@ class Ensemble:
         for old in folder.glob(member_file("*")):
             old.unlink()
         for number, model in enumerate(self.members):
-            halves = {n: t.detach().half().cpu().contiguous() for n, t in model.kept().items()}
-            save_file(halves, folder / member_file(number))
+            save_file(halves(model.kept()), folder / member_file(number))
         (folder / WORDS).write_text(self.vocabulary.to_json(), encoding="utf-8")
         self.save_anatomy(folder)
 
@@ -151,7 +176,6 @@ class Ensemble:
         self,
         prompts: Sequence[str],
         sentences: Sequence[Sequence[int]],
-        cancel: Callable[[], bool] | None = None,
     ) -> Prediction:
         """Predict for aligned prompts and sentences. Prompts are read once each.
 
@@ -265,10 +289,7 @@ def read_anatomy(folder: Path) -> tuple[Anatomy, Vocabulary]:
 
 def fingerprint(folder: Path) -> str:
     """The sha256 of an ensemble's weights and calibration; figures name those they belong to."""
-    digest = hashlib.sha256()
-    for path in [folder / HEAD, *sorted(folder.glob(member_file("*")))]:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return digest_of([folder / HEAD, *sorted(folder.glob(member_file("*")))])
 
 
 def member_file(number: int | str) -> str:

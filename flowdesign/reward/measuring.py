@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import platform
 import random
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from flowdesign import __version__
 from flowdesign.catalog import known_assets
 from flowdesign.elsewhere import other_prompt
 from flowdesign.reward.baselines import fit_baselines
-from flowdesign.reward.data import Rows, Table, pairs_of
+from flowdesign.reward.data import Table, pairs_of
 from flowdesign.reward.encoder import Encoder
 from flowdesign.reward.ensemble import Ensemble, Prediction, Values, fingerprint
 from flowdesign.reward.metrics import growth
 from flowdesign.reward.report import report
-from flowdesign.runs import write_figures
+from flowdesign.runs import measured_now, write_figures
 from flowdesign.tokens import VOCABULARY, Automaton, random_sentence
 
 FOREIGN = 400  # pairs of each kind
@@ -47,13 +44,7 @@ def measure(ensemble: Ensemble, table: Table, without: Sequence[str] = ()) -> di
     return figures | {
         "growth": foreign(ensemble, table, without),
         "data": data_figures(table),
-        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
-        "with": {
-            "flowdesign": __version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-        },
+        **measured_now(torch=torch.__version__),
     }
 
 
@@ -79,7 +70,7 @@ def foreign(ensemble: Ensemble, table: Table, without: Sequence[str] = ()) -> di
     inside = inside[np.isin(inside[:, 1], home)]
     if not len(inside):
         return {}
-    spread = _spread(ensemble, table, inside)
+    spread = ensemble.predict(*table.texts(inside)).spread
     near = inside[[rng.randrange(len(inside)) for _ in range(FOREIGN)]]
     strangers = [other_prompt(rng) for _ in near]
     found = {"prompts": (strangers, [table.sentences[s] for s in near[:, 1]])}
@@ -109,11 +100,6 @@ def data_figures(table: Table) -> dict[str, Any]:
         },
         "validation_images": len(table.validation),
     }
-
-
-def _spread(ensemble: Ensemble, table: Table, pairs: Rows) -> Values:
-    prompts = [table.prompts[p] for p in pairs[:, 0]]
-    return ensemble.predict(prompts, [table.sentences[s] for s in pairs[:, 1]]).spread
 
 
 def _odd_sentences(

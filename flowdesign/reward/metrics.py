@@ -8,7 +8,7 @@ prompt, so most figures are one value per prompt (prompts,), NaN where nothing c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +66,13 @@ def judged(pairs: Pairs, fewest: int = FEWEST) -> NDArray[np.bool_]:
     )
 
 
+def _judged(pairs: Pairs, fewest: int) -> Iterator[tuple[int, Rows]]:
+    """The number and the pairs of each prompt that is judged."""
+    groups = pairs.groups()
+    for number in np.flatnonzero(judged(pairs, fewest)).tolist():
+        yield number, groups[number]
+
+
 def within_prompt(pairs: Pairs, predicted: Values, fewest: int = FEWEST) -> Values:
     """Spearman of predicted and true score over the workflows of each prompt (prompts,).
 
@@ -74,12 +81,9 @@ def within_prompt(pairs: Pairs, predicted: Values, fewest: int = FEWEST) -> Valu
     """
     _check(pairs, predicted)
     found = np.full(len(pairs.prompts), np.nan)
-    for number, (group, counts) in enumerate(
-        zip(pairs.groups(), judged(pairs, fewest), strict=True)
-    ):
-        if counts:
-            one = spearman(equal_digits(predicted[group]), pairs.mean[group])
-            found[number] = 0.0 if math.isnan(one) else one
+    for number, group in _judged(pairs, fewest):
+        one = spearman(equal_digits(predicted[group]), pairs.mean[group])
+        found[number] = 0.0 if math.isnan(one) else one
     return found
 
 
@@ -90,15 +94,12 @@ def pair_accuracy(pairs: Pairs, predicted: Values, fewest: int = FEWEST) -> Valu
     """
     _check(pairs, predicted)
     found = np.full(len(pairs.prompts), np.nan)
-    for number, (group, counts) in enumerate(
-        zip(pairs.groups(), judged(pairs, fewest), strict=True)
-    ):
-        if counts:
-            first, second = np.triu_indices(len(group), 1)
-            said, true = equal_digits(predicted[group]), pairs.mean[group]
-            signs = np.sign(said[first] - said[second]) * np.sign(true[first] - true[second])
-            different = true[first] != true[second]
-            found[number] = np.mean(0.5 + 0.5 * signs[different])
+    for number, group in _judged(pairs, fewest):
+        first, second = np.triu_indices(len(group), 1)
+        said, true = equal_digits(predicted[group]), pairs.mean[group]
+        signs = np.sign(said[first] - said[second]) * np.sign(true[first] - true[second])
+        different = true[first] != true[second]
+        found[number] = np.mean(0.5 + 0.5 * signs[different])
     return found
 
 

@@ -48,10 +48,6 @@ class Prompts:
     there: Tensor
     mark: Tensor
 
-    def take(self, which: Tensor) -> Prompts:
-        """The prompts with these numbers."""
-        return Prompts(self.states[which], self.there[which], self.mark[which])
-
 
 @dataclass(frozen=True)
 class Output:

@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowdesign.reward.bootstrap import Values
-from flowdesign.reward.data import Rows, Table
+from flowdesign.reward.data import Rows, Table, grouped
 
 DIGITS = 9  # means that differ by less are equal: the order of a sum must not break a tie
-Present = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -66,12 +65,11 @@ class Pairs:
 
     def texts(self, table: Table) -> tuple[list[str], list[tuple[int, ...]]]:
         """Prompt and sentence of every pair, as predictors take them."""
-        prompts = [table.prompts[number] for number in self.prompts[self.prompt]]
-        return prompts, [table.sentences[number] for number in self.sentence]
+        return table.texts(np.stack([self.prompts[self.prompt], self.sentence], 1))
 
     def groups(self) -> list[Rows]:
         """The pairs of each prompt."""
-        return _split(self.prompt, len(self.prompts))
+        return grouped(self.prompt, len(self.prompts))
 
     def per_prompt(self, values: Values) -> Values:
         """Sums (prompts,) of one value per pair."""
@@ -87,7 +85,7 @@ class Pairs:
 
         Where pairs share seeds a column is a seed; where each has its own, columns mean nothing.
         """
-        images = _split(self.pair, len(self))
+        images = grouped(self.pair, len(self))
         for pairs in self.groups():
             yield pairs, self._grid([images[pair] for pair in pairs])
 
@@ -95,10 +93,8 @@ class Pairs:
         seeds = np.unique(self.seed[np.concatenate(images)])
         width = max(map(len, images))
         grid = np.full((len(images), width), np.nan)
+        shared = len(seeds) == width  # no pair has a seed that another one lacks a place for
         for row, numbers in enumerate(images):
-            shared = (
-                len(seeds) == width
-            )  # then no pair has a seed that another one lacks a place for
             columns = np.searchsorted(seeds, self.seed[numbers]) if shared else range(len(numbers))
             grid[row, columns] = self.score[numbers]
         return grid
@@ -116,11 +112,3 @@ def _moments(score: Values, pair: NDArray[np.intp], pairs: int) -> tuple[Values,
     squares = np.bincount(pair, (score - mean[pair]) ** 2, pairs)
     variance = np.where(count > 1, squares / np.maximum(count - 1, 1), np.nan)
     return equal_digits(mean), variance, count
-
-
-def _split(which: Rows, groups: int) -> list[Rows]:
-    """The members of each of `groups` groups, none of them empty, in order."""
-    if not groups:
-        return []
-    order = np.argsort(which, kind="stable").astype(np.int64)
-    return np.split(order, np.searchsorted(which[order], np.arange(1, groups)))

@@ -21,6 +21,7 @@ from scipy.stats import norm
 from flowdesign.records import Split
 from flowdesign.reward.baselines import Baseline
 from flowdesign.reward.bootstrap import TIMES, Bootstrap, Estimate, Values, number
+from flowdesign.reward.calibration import LEVELS, USUAL
 from flowdesign.reward.ceiling import within_ceiling
 from flowdesign.reward.data import Table
 from flowdesign.reward.metrics import (
@@ -44,8 +45,6 @@ PARTS: Mapping[str, tuple[Split, Split]] = {  # of the prompts, of the workflows
     BOTH: ("test", "test"),
 }
 RANKING, COVERED = 0.8, (0.85, 0.95)  # the bars
-LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-USUAL = 0.9  # the level of a prediction's own interval
 POINTS = 400  # of the scatter plot of a part
 MISSES = 12
 
@@ -133,7 +132,7 @@ class _Part:
         ranked, ours = self._ranking(found.mean)
         compared = {name: self._ranking(each.predict(*texts)) for name, each in baselines.items()}
         return {
-            "size": self._size(),
+            "size": self._size(ranked.top),
             "ceilings": self._ceilings(),
             "ensemble": _json(ours | self._uncertainty(found) | self._of_ceiling(ranked)),
             "baselines": {name: _json(each) for name, (_, each) in compared.items()},
@@ -176,10 +175,9 @@ class _Part:
     def _of_ceiling(self, ranked: _Ranked) -> dict[str, Estimate]:
         return {"within_of_ceiling": self.bootstrap.ratio(ranked.within, self.ceiling)}
 
-    def _size(self) -> dict[str, Any]:
+    def _size(self, top: TopOne) -> dict[str, Any]:
         pairs, counts = self.pairs, judged(self.pairs)
-        candidates = top_one(pairs, np.zeros(len(pairs)), self.seed).candidates
-        known = candidates[np.isfinite(candidates)]
+        known = top.candidates[np.isfinite(top.candidates)]
         return {
             "images": len(pairs.score),
             "pairs": len(pairs),

@@ -14,7 +14,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +25,13 @@ from torch import Tensor
 
 from flowdesign.config import RewardConfig, Step
 from flowdesign.reward.calibration import calibrate
-from flowdesign.reward.data import Rows, Table, check_table, pairs_of, read_table
+from flowdesign.reward.data import Table, check_table, pairs_of, read_table
 from flowdesign.reward.encoder import Encoder
 from flowdesign.reward.ensemble import Anatomy, Ensemble, Values
 from flowdesign.reward.measuring import write_measured
-from flowdesign.reward.network import RewardModel, Shape
+from flowdesign.reward.network import RewardModel
 from flowdesign.reward.training import Lessons, Trainee
 from flowdesign.runs import Steps, replace_file
-from flowdesign.tokens import VOCABULARY
 
 CHECKPOINT = "resume.safetensors"
 
@@ -89,20 +88,20 @@ class School:
         self.config, self.table, self.anatomy = config, table, anatomy
         self.trainees = trainees
         self.progress = [Progress() for _ in trainees]
-        pairs, images = pairs_of(table.take(table.validation))
-        self._pairs, self._images = pairs, images
+        validation = table.take(table.validation)
+        self._scores = validation.combined
+        self._pairs, self._images = pairs_of(validation)
 
     @classmethod
     def open(cls, config: RewardConfig, table: Table) -> School:
         """Build members that have learned nothing yet; each starts from a seed of its own."""
-        anatomy = anatomy_of(config, table)
+        anatomy = Anatomy.of(config, table.heads, table.standards, table.digest)
         base = Encoder.load(config.encoder, config.device)
         lessons = Lessons.of(table, table.training, config.device)
         trainees = []
         for member in range(config.members):
             torch.manual_seed(config.seed * 1000 + member)
-            model = RewardModel(base.copy(config.tuning, config.rank), anatomy.shape)
-            trainees.append(Trainee(config, member, model.to(config.device), lessons))
+            trainees.append(Trainee(config, member, anatomy.member(base), lessons))
         return cls(config, table, anatomy, trainees)
 
     @property
@@ -136,14 +135,13 @@ class School:
     def _look(self, trainee: Trainee) -> float:
         """The member's error on the validation images, which it is judged by."""
         alone = Ensemble([trainee.model], self.anatomy)
-        means, _ = alone.members_of(*texts(self.table, self._pairs))
+        means, _ = alone.members_of(*self.table.texts(self._pairs))
         error = self._error(means[0, :, 0])
         self.progress[trainee.member].look(error, means[0, :, 0], trainee.model)
         return error
 
     def _error(self, means: Values) -> float:
-        scores = self.table.take(self.table.validation).combined
-        misses = [scores[rows] - mean for rows, mean in zip(self._images, means, strict=True)]
+        misses = [self._scores[rows] - mean for rows, mean in zip(self._images, means, strict=True)]
         return float(np.mean(np.concatenate(misses) ** 2))
 
     def graduates(self) -> Ensemble:
@@ -180,24 +178,6 @@ class School:
         return done
 
 
-def anatomy_of(config: RewardConfig, table: Table) -> Anatomy:
-    """How the members of this config are built for this data."""
-    heads = table.heads
-    tokens = len(VOCABULARY.tokens)
-    return Anatomy(
-        encoder=config.encoder,
-        tuning=config.tuning,
-        rank=config.rank,
-        members=config.members,
-        shape=Shape(config.reader, tokens, len(heads), config.width, config.layers, config.prior),
-        heads=heads,
-        weights=dict(config.weights),
-        standards={name: asdict(each) for name, each in table.standards.items()},
-        trust=config.trust,
-        data=table.digest,
-    )
-
-
 def finish(school: School, folder: Path) -> None:
     """Save the ensemble as it will be read, calibrate and measure that, and write the figures."""
     school.graduates().save(folder)
@@ -208,18 +188,14 @@ def finish(school: School, folder: Path) -> None:
 
 def calibrated(ensemble: Ensemble, table: Table) -> Ensemble:
     """The ensemble with intervals learned from the validation images."""
-    pairs, images = pairs_of(table.take(table.validation))
-    found = ensemble.predict(*texts(table, pairs))
+    validation = table.take(table.validation)
+    pairs, images = pairs_of(validation)
+    found = ensemble.predict(*table.texts(pairs))
     which = np.repeat(np.arange(len(pairs)), [len(rows) for rows in images])
-    scores = table.take(table.validation).combined[np.concatenate(images)]
+    scores = validation.combined[np.concatenate(images)]
     calibration = calibrate(scores, found.mean[which], found.sd[which])
     ensemble.anatomy = replace(ensemble.anatomy, calibration=calibration)
     return ensemble
-
-
-def texts(table: Table, pairs: Rows) -> tuple[list[str], list[tuple[int, ...]]]:
-    """Prompts and sentences of pairs (n, 2) of a table, as `Ensemble.predict` takes them."""
-    return [table.prompts[p] for p in pairs[:, 0]], [table.sentences[s] for s in pairs[:, 1]]
 
 
 def _state(trainee: Trainee, progress: Progress) -> Iterator[tuple[str, Tensor]]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowdesign.config import RewardConfig
+from flowdesign.rates import rate
 from flowdesign.reward.data import Ballots, Rows, Table, pairs_of
 from flowdesign.reward.network import Output, Prompts, RewardModel, padded
 
@@ -210,12 +211,6 @@ def disagreement(
     half = 0.5 * sharpness.exp() * (better - worse)
     everything = torch.logsumexp(torch.stack([half, -half, ties.expand_as(half)]), 0)
     return (everything - torch.where(tie, ties, half)).mean()
-
-
-def rate(config: RewardConfig, index: int) -> float:
-    """The learning rate of step `index` as a share of its peak: linear warm-up, then a cosine."""
-    warm = min(1.0, (index + 1) / (config.warmup + 1))
-    return warm * 0.5 * (1 + math.cos(math.pi * index / config.steps))
 
 
 def _numbered(values: Rows) -> tuple[Rows, Rows]:

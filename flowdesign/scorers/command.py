@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowdesign import comfy
-from flowdesign.config import ScoreConfig, add_command, add_flags, from_flags
+from flowdesign.config import ScoreConfig, add_command, add_flags, from_flags, listed
 from flowdesign.scorers import sources, table
 from flowdesign.scorers.scorer import ScorerError
 from flowdesign.standards import (
@@ -123,7 +123,7 @@ def add_scorers(command: argparse.ArgumentParser) -> list[argparse.ArgumentParse
 
 
 def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.strip() for name in (text or "").split(",") if name.strip()))
+    return tuple(dict.fromkeys(listed(text or "")))
 
 
 def _open(path: Path) -> Image:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from functools import cached_property
 from html import escape
 from typing import Any, Literal
@@ -82,8 +83,11 @@ class Keeping:
             )
         return self._kept(found)
 
-    def keep(self, event: Rendered) -> int:
-        """Store a finished design and give the record's id. Raises RecordsError, OSError."""
+    def keep(self, event: Rendered, scores: Mapping[str, float] | None = None) -> int:
+        """Store a finished design and give the record's id; `scores` are those that it has already.
+
+        Raises RecordsError, OSError.
+        """
         data = event.image.read_bytes()
         sha = sha_of(data)
         record = Record(
@@ -92,7 +96,7 @@ class Keeping:
             seed=event.design.seed,
             sentence=event.design.sentence,
             image=sha,
-            scores=self.scoring.scores(event),
+            scores=self.scoring.scores(event) if scores is None else scores,
             source=SOURCE,
             assets=self._assets(event),
             renderer=renderer_version(),
@@ -103,12 +107,14 @@ class Keeping:
 
     def _kept(self, event: Rendered) -> str:
         """The card of a design that has been kept, or says why not; the design itself is fine."""
+        scored = None
         try:
-            words = f"Kept as record {self.keep(event)}"
+            scores = self.scoring.scores(event)
+            scored = self.scoring.combined(scores)
+            words = f"Kept as record {self.keep(event, scores)}"
         except (RecordsError, OSError) as fault:
             words = f"Not kept: {fault}"
-        note = f'<span class="fd-note">{escape(words)}</span>'
-        return cards.rendered(event, note, self._scored(event))
+        return cards.rendered(event, f'<span class="fd-note">{escape(words)}</span>', scored)
 
     def _scored(self, event: Rendered) -> float | None:
         try:

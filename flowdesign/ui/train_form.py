@@ -11,14 +11,13 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 import annotated_types
 import gradio as gr
 from pydantic.fields import FieldInfo
 
-from flowdesign.config import ConfigError, RunConfig, as_text, build, to_flags
+from flowdesign.config import ConfigError, RunConfig, as_text, build, plain_type, to_flags
 from flowdesign.ui import cards
 from flowdesign.ui.handlers import Updates
 from flowdesign.ui.train_kinds import Kind
@@ -111,7 +110,7 @@ def about_preset(kind: Kind, name: str) -> str:
 
 def component(name: str, info: FieldInfo, elem_id: str) -> Any:
     """The component for one option, by its type."""
-    kind, value = plain_type(info), _shown(info, default_of(info))
+    kind, value = plain_type(info.annotation), _shown(info, default_of(info))
     common: dict[str, Any] = {
         "label": "Name of the run" if name == "run" else name.replace("_", " ").capitalize(),
         "info": describe(info),
@@ -143,14 +142,6 @@ def command_line(kind: Kind, config: RunConfig) -> str:
     return shlex.join(["python", "-m", "flowdesign", kind.name, *to_flags(config)])
 
 
-def plain_type(info: FieldInfo) -> Any:
-    """The type that decides the component: `int` for int | None."""
-    annotation = info.annotation
-    if get_origin(annotation) is Literal or NoneType not in get_args(annotation):
-        return annotation
-    return next(one for one in get_args(annotation) if one is not NoneType)
-
-
 def default_of(info: FieldInfo) -> Any:
     """The default of an option, None when it has none."""
     return None if info.is_required() else info.get_default(call_default_factory=True)
@@ -174,7 +165,7 @@ def plain(text: str) -> str:
 
 def _shown(info: FieldInfo, value: Any) -> Any:
     """A value as its component holds it."""
-    kind = plain_type(info)
+    kind = plain_type(info.annotation)
     if kind in (bool, int, float) or get_origin(kind) is Literal:
         return value
     return as_text(value)

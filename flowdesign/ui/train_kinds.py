@@ -78,18 +78,21 @@ def step_seconds(rows: Rows) -> float | None:
     return gaps[len(gaps) // 2] if len(gaps) >= 3 else None
 
 
+def _stepwise(
+    units: Callable[[Any], float], same: tuple[str, ...], stated: Stated | None = None
+) -> Cost:
+    """What `config.steps` steps of so many units each cost; a run that stops early costs less."""
+
+    def pace(config: Any, rows: Rows) -> float | None:
+        seconds = step_seconds(rows)
+        return None if seconds is None else seconds / units(config)
+
+    return Cost(lambda config: config.steps * units(config), pace, same, stated)
+
+
 def _sft_units(config: SFTConfig) -> float:
     """Texts that go through the model in a step; the prompt of a group goes through once."""
     return config.prompts * (config.sentences + 1)
-
-
-def _sft_size(config: SFTConfig) -> float:
-    return config.steps * _sft_units(config)
-
-
-def _sft_pace(config: SFTConfig, rows: Rows) -> float | None:
-    seconds = step_seconds(rows)
-    return None if seconds is None else seconds / _sft_units(config)
 
 
 def _collect_size(config: CollectConfig) -> float:
@@ -107,16 +110,6 @@ def _collect_pace(config: CollectConfig, rows: Rows) -> float | None:
 def _reward_units(config: RewardConfig) -> float:
     """Pairs that a worker's members read in a step."""
     return config.prompts * config.workflows * math.ceil(config.members / config.workers)
-
-
-def _reward_size(config: RewardConfig) -> float:
-    """All steps; members that stop early make it less."""
-    return config.steps * _reward_units(config)
-
-
-def _reward_pace(config: RewardConfig, rows: Rows) -> float | None:
-    seconds = step_seconds(rows)
-    return None if seconds is None else seconds / _reward_units(config)
 
 
 def _zoo_size(config: ZooConfig) -> float | None:
@@ -157,9 +150,8 @@ KINDS: tuple[Kind, ...] = (
                 },
             ),
         ),
-        Cost(
-            _sft_size,
-            _sft_pace,
+        _stepwise(
+            _sft_units,
             ("base", "dtype", "device"),
             Stated(13.6 / 36, None, "the shipped policy, on two shared CPU cores"),
         ),
@@ -204,9 +196,8 @@ KINDS: tuple[Kind, ...] = (
                 },
             ),
         ),
-        Cost(
-            _reward_size,
-            _reward_pace,
+        _stepwise(
+            _reward_units,
             ("encoder", "reader", "tuning", "width", "layers", "dtype", "device"),
         ),
     ),

@@ -97,17 +97,14 @@ class RunBook:
 
     def all(self) -> list[Run]:
         """Every run: those at work first, then those that wait, then the newest."""
-        line = [ticket.run for ticket in lease.waiting(self.root)]
-        held = lease.holder(self.root)
-        return sorted((self._read(folder, line, held) for folder in self._folders()), key=_order)
+        return sorted(self._read_all(self._folders()), key=_order)
 
     def get(self, name: str) -> Run:
         """The run of this name. Raises TrainError for an unknown one."""
-        found = {run.name: run for run in self.all()}
-        if name not in found:
-            hint = suggest(name, list(found))
-            raise TrainError(f"There is no run '{name}'. {hint}")
-        return found[name]
+        folders = {folder.name: folder for folder in self._folders()}
+        if name not in folders:
+            raise TrainError(f"There is no run '{name}'. {suggest(name, list(folders))}")
+        return self._read_all([folders[name]])[0]
 
     def config(self, run: Run) -> RunConfig:
         """What the run was asked for. Raises TrainError when that cannot be read."""
@@ -150,6 +147,12 @@ class RunBook:
         """The folders that hold runs."""
         found = [*self.root.glob("*/status.json"), *self.root.glob(f"*/{LAUNCH}")]
         return {path.parent for path in found if not path.parent.name.startswith(".")}
+
+    def _read_all(self, folders: Iterable[Path]) -> list[Run]:
+        """What these folders hold, beside the queue and the lease as they are now."""
+        line = [ticket.run for ticket in lease.waiting(self.root)]
+        held = lease.holder(self.root)
+        return [self._read(folder, line, held) for folder in folders]
 
     def _read(self, folder: Path, line: Sequence[str], held: lease.Holder | None) -> Run:
         launch = read_launch(folder)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from flowdesign import runs
 from flowdesign.catalog import ROOT
-from flowdesign.config import Step, ZooConfig
+from flowdesign.config import Step, ZooConfig, listed
 from flowdesign.zoo.report import FIGURES, summary
 from flowdesign.zoo.schedule import Crew, python_command, run_stages, wanted
 
@@ -57,7 +57,7 @@ def train(folder: Path, config: ZooConfig) -> int:
     """Train the stages that are not done, as a run, and publish what is."""
     from flowdesign.zoo.stages import STAGES
 
-    names = [name.strip() for name in config.stages.split(",") if name.strip()]
+    names = listed(config.stages)
     order = wanted({s.name: s.needs for s in STAGES}, names)
     runs.prepare(folder, config)
     status = runs.execute(

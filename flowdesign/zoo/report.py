@@ -3,16 +3,14 @@ best fixed workflow, chosen on one half of the seeds and measured on the other."
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from flowdesign import __version__
 from flowdesign.catalog import ROOT
+from flowdesign.runs import measured_now
 from flowdesign.scenes import CATEGORIES, DOMAINS, parse
 
 FIGURES = ROOT / "assets" / "zoo_figures.json"
@@ -95,8 +93,7 @@ def figures_of(
         "within_checkpoint": _within(cube, names, groups),
         "best_fixed": {names[i]: float(cube[i].mean()) for i in top},
         "size": {"workflows": cube.shape[0], "prompts": cube.shape[1], "seeds": cube.shape[2]},
-        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
-        "with": {"flowdesign": __version__, "python": platform.python_version(), "machine": platform.machine()},
+        **measured_now(),
     }  # fmt: skip
 
 
