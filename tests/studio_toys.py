@@ -86,6 +86,17 @@ class ToyRenderer:
         return ToyPicture(images, self.fidelity, time.monotonic() - started)
 
 
+def stands_still(renderer: ToyRenderer, within: float) -> bool:
+    """Whether the renderer stops taking steps in that many seconds."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        before = renderer.steps_done
+        time.sleep(0.5)
+        if renderer.steps_done == before:
+            return True
+    return False
+
+
 def wait(pause: float, cancel: Cancel) -> None:
     """One step of work."""
     if cancel is not None:

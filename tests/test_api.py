@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 import httpx
 import pytest
-from studio_toys import ToyPolicy, ToyRenderer, toy_studio
+from studio_toys import ToyPolicy, ToyRenderer, stands_still, toy_studio
 
 from flowdesign.studio import Studio
 from flowdesign.ui import build_app, tasks
@@ -29,17 +29,6 @@ def opened(studio: Studio) -> "Future[Studio]":
     opening: Future[Studio] = Future()
     opening.set_result(studio)
     return opening
-
-
-def stands_still(renderer: ToyRenderer, within: float) -> bool:
-    """Whether the renderer stops taking steps in that many seconds."""
-    deadline = time.monotonic() + within
-    while time.monotonic() < deadline:
-        before = renderer.steps_done
-        time.sleep(0.5)
-        if renderer.steps_done == before:
-            return True
-    return False
 
 
 def test_the_designs_so_far_come_one_by_one(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import io
 import json
 import shutil
 import threading
-import time
 import zipfile
 from collections.abc import Iterator
 from html import escape
@@ -17,6 +16,7 @@ import pytest
 from data_toys import filled, picture, png_bytes, toy_workflow
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
+from waiting import until
 
 from flowdesign.access import AccessConfig, Person
 from flowdesign.records import COMBINED, Filter, Record, Store, Vote, exchange
@@ -91,10 +91,7 @@ def pressing(**sent: Any) -> Any:
 def finish(view: Data) -> Job:
     """Wait for the last job."""
     job = view.jobs.jobs.shown()[-1]
-    deadline = time.monotonic() + 60
-    while job.open and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not job.open
+    until(lambda: not job.open)
     return job
 
 

@@ -11,6 +11,7 @@ import pytest
 from data_toys import png_bytes
 from PIL import Image
 from studio_toys import toy_studio
+from waiting import until
 
 from flowdesign.access import AccessConfig, Person
 from flowdesign.records import sha_of
@@ -77,9 +78,7 @@ def test_many_components_are_cut_and_counted() -> None:
 
 
 def ended(job: Job) -> Job:
-    deadline = time.monotonic() + 20
-    while job.open and time.monotonic() < deadline:
-        time.sleep(0.005)
+    until(lambda: not job.open)
     return job
 
 

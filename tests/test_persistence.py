@@ -2,7 +2,6 @@
 
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 from fake_hub import FAULTS, FakeHub, Visitors, content, picture, record
+from waiting import until
 
 from flowdesign.persistence import Keeper, RemoteFault, restoring
 from flowdesign.records import Filter, Rating, Store, Vote, sha_of
@@ -466,22 +466,15 @@ def test_many_shards_are_merged_into_one(tmp_path: Path, monkeypatch: pytest.Mon
 # --- the thread
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_it_pushes_on_schedule_and_once_more_at_the_end(tmp_path: Path) -> None:
     hub = FakeHub()
     with Store.open(tmp_path / "a") as store:
         keeper = Keeper(store, hub, every=0.05)
         keeper.start()
         store.add([record(0)])
-        wait_for(lambda: hub.lines("records") == 1)
+        until(lambda: hub.lines("records") == 1)
         keeper.every = 3600.0
-        wait_for(lambda: keeper.state.saved > 0 and not keeper.state.waiting)
+        until(lambda: keeper.state.saved > 0 and not keeper.state.waiting)
         store.add([record(1)])
         keeper.stop()
         before = content(store)
@@ -499,8 +492,8 @@ def test_the_thread_lives_through_faults_and_tells_them(
         store.add([record(0)])
         keeper = Keeper(store, hub, every=0.05)
         keeper.start()
-        wait_for(lambda: told.append(keeper.state.fault) or hub.lines("records") == 1)  # type: ignore[func-returns-value]
-        wait_for(lambda: keeper.state.fault == "")
+        until(lambda: told.append(keeper.state.fault) or hub.lines("records") == 1)  # type: ignore[func-returns-value]
+        until(lambda: keeper.state.fault == "")
         keeper.stop()
     assert any("the fake Hub: refused" in fault for fault in told)
 
@@ -514,8 +507,8 @@ def test_a_second_app_on_the_same_disk_waits(tmp_path: Path) -> None:
         first.start()
         assert hub.entered.wait(30)
         second.start()
-        wait_for(lambda: "Another app" in second.state.fault)
+        until(lambda: "Another app" in second.state.fault)
         hub.open.set()
-        wait_for(lambda: second.state.saved > 0)
+        until(lambda: second.state.saved > 0)
         first.stop()
         second.stop()

@@ -9,7 +9,8 @@ import gradio as gr
 import pytest
 import train_toys
 from test_train_tab import tab
-from train_toys import OtherConfig, finished, launcher, reaches, toy, until
+from train_toys import OtherConfig, finished, launcher, reaches, toy
+from waiting import until
 
 from flowdesign import lease, runs
 from flowdesign.access import Person

@@ -13,6 +13,7 @@ import gradio as gr
 import pytest
 from studio_toys import ToyPolicy, ToyRenderer, toy_studio
 from test_studio import BAD_FILES, txt2img
+from waiting import until
 
 from flowdesign.catalog import known_assets
 from flowdesign.designs import restore, takes_prompt
@@ -189,19 +190,19 @@ def test_bad_requests_are_told_beside_the_prompt(
 
 
 def test_cancelling_stops_only_this_page(tmp_path: Path) -> None:
-    view = page(toy_studio(tmp_path, renderer=ToyRenderer(pause=0.01, steps=500)))
+    renderer = ToyRenderer(pause=0.01, steps=100_000)
+    view = page(toy_studio(tmp_path, renderer=renderer))
     ask(view, count=4)
     view.ask_design("a blue heart", 1, "1", False, 1.0, False, OTHER)
-    work = view.work(PAGE)
-    updates: list[Any] = []
-    runner = threading.Thread(target=lambda: updates.extend(work))
+    runner = threading.Thread(target=lambda: list(view.work(PAGE)))
     runner.start()
-    threading.Event().wait(0.3)
+    until(lambda: renderer.steps_done > 0)
     answer = view.cancel(PAGE)
-    runner.join(timeout=1)
+    runner.join(timeout=30)
     assert not runner.is_alive()
     assert "Stopped after 0 designs" in answer[view.status]
     assert "Stopped" in answer[view.slots[0]]
+    renderer.steps = 10
     assert len(list(view.work(OTHER))) > 2
 
 

@@ -11,7 +11,6 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -20,6 +19,8 @@ from pydantic import Field
 HERE = Path(__file__).resolve().parent
 if __name__ == "__main__":
     sys.path.insert(0, str(HERE.parent))
+
+from waiting import until  # noqa: E402
 
 from flowdesign import runs  # noqa: E402
 from flowdesign.config import (  # noqa: E402
@@ -31,8 +32,6 @@ from flowdesign.config import (  # noqa: E402
     from_flags,
 )
 from flowdesign.foreground import add_lease, at_work  # noqa: E402
-
-PATIENCE = 90.0  # seconds; the machine may be busy
 
 
 class ToyConfig(RunConfig):
@@ -122,15 +121,6 @@ def metrics(config: Any, index: int) -> dict[str, float]:
 
 def _keep(file: Path, done: int) -> None:
     runs.replace_text(file, json.dumps(done))
-
-
-def until(what: Callable[[], Any]) -> Any:
-    """Wait until something is so; gives it."""
-    deadline = time.monotonic() + PATIENCE
-    while not (found := what()):
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.02)
-    return found
 
 
 def reaches(start: Any, name: str, *states: str) -> Any:
