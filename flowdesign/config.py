@@ -244,8 +244,14 @@ class RewardConfig(RunConfig, WeightConfig):
     rate: float = Field(2e-3, gt=0, description="peak learning rate of the reader")
     encoder_rate: float = Field(5e-4, gt=0, description="peak learning rate of the encoder")
     decay: float = Field(0.05, ge=0, description="weight decay")
+    dropout: float = Field(
+        0.1, ge=0, lt=1, description="share of the reader's activations that a step leaves out"
+    )
     beta: float = Field(
         0.5, ge=0, le=1, description="weight of the variance in the loss (beta-NLL)"
+    )
+    averaging: float = Field(
+        0.98, ge=0, lt=1, description="share of the old in each step's running mean of the weights"
     )
     vote_weight: float = Field(0.5, ge=0, description="weight of the votes in the loss")
     votes: int = Field(32, ge=1, description="votes in a step, where there are any")

@@ -140,6 +140,15 @@ class Critic(Protocol):
         """Give a `Prediction` of aligned prompts and sentences."""
 
 
+def expect(
+    critic: Critic, prompts: Sequence[str], sentences: Sequence[Sequence[int]]
+) -> list[Expected]:
+    """What a reward ensemble says of aligned prompts and sentences."""
+    found: Prediction = critic.predict(prompts, sentences)
+    columns = zip(found.mean, found.low, found.high, found.lower(), strict=True)
+    return [Expected(*map(float, values)) for values in columns]
+
+
 class Fidelity(Protocol):
     """How near a render is to ComfyUI's: "exact", "approximate" or "refused", and why."""
 
@@ -238,9 +247,7 @@ class Studio:
         """What the ensemble says of a design; nothing of a workflow outside the language."""
         if self.critic is None or not (tokens := _tokens(design)):
             return None
-        found: Prediction = self.critic.predict([design.prompt], [tokens])
-        columns = (found.mean, found.low, found.high, found.lower())
-        return Expected(*(float(column[0]) for column in columns))
+        return expect(self.critic, [design.prompt], [tokens])[0]
 
     def _render_all(self, found: Iterator[Designed | Failed], ask: Cancel) -> Iterator[Event]:
         for event in found:
@@ -292,27 +299,32 @@ class Studio:
             return work()
 
 
-def open_studio(output: Path | None = None) -> Studio:
-    """Load the shipped policy and the renderer, and make one design so that the next is quick."""
+def open_studio(
+    output: Path | None = None, critic: Callable[[], Critic | None] | None = None
+) -> Studio:
+    """Load the shipped policy and the renderer, and make one design so that the next is quick.
+
+    `critic` gives the reward ensemble, the shipped one where it is not given.
+    """
     from flowdesign.policy import Policy
     from flowdesign.render import Renderer as RealRenderer
 
     models = installed()
-    studio = Studio(Policy.load(), RealRenderer(models), output, models, open_critic())
+    studio = Studio(Policy.load(), RealRenderer(models), output, models, (critic or open_critic)())
     for event in studio.design(Request("a red circle", count=1)):
         if isinstance(event, Failed):
             log.warning("The first render failed: %s", event.reason)
     return studio
 
 
-def open_critic() -> Critic | None:
+def open_critic(load: Callable[[], Critic] | None = None) -> Critic | None:
     """Load the shipped reward ensemble; None, and a line in the log, where there is none."""
     from flowdesign.lm import WeightsNotFound
     from flowdesign.reward.ensemble import Ensemble, RewardError
     from flowdesign.tokens import VocabularyMismatch
 
     try:
-        return Ensemble.load()
+        return (load or Ensemble.load)()
     except (RewardError, VocabularyMismatch, WeightsNotFound) as fault:
         log.warning("Designs are shown without an expected score: %s", fault)
         return None

@@ -32,6 +32,7 @@ from flowdesign.ui import (
     selection,
     uploads,
 )
+from flowdesign.ui.critics import Critics
 from flowdesign.ui.data import PAGE, Data, Place
 from flowdesign.ui.data_filter import BLANK, NONE, Asked, BadFilter, read
 from flowdesign.ui.files import Exports, routes
@@ -42,6 +43,7 @@ from flowdesign.votes import SCORER
 
 OWNER, VISITOR = Person("owner"), Person("visitor")
 COUNT = 120
+NO_CRITICS = Critics(Path("/nowhere"))
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +74,9 @@ def own(template: Path, tmp_path: Path) -> Iterator[SharedStore]:
 
 
 def tab(records: SharedStore, space: bool = False) -> Data:
+    gate = Gate(AccessConfig(space=space))
     with gr.Blocks(), gr.Tabs(), gr.Tab("Data") as place:
-        return Data(records, Gate(AccessConfig(space=space)), place, Jobs(), Exports(records))
+        return Data(records, gate, place, Jobs(), Exports(records), NO_CRITICS)
 
 
 def asking(view: Data, **values: Any) -> tuple[Any, ...]:
@@ -814,7 +817,7 @@ def test_every_handler_is_declared_and_those_that_write_name_their_action(
 ) -> None:
     gate = Gate(AccessConfig(space=True))
     with gr.Blocks() as app, gr.Tabs(), gr.Tab("Data") as place:
-        Data(shared, gate, place, Jobs(), Exports(shared))
+        Data(shared, gate, place, Jobs(), Exports(shared), NO_CRITICS)
     assert gate.undeclared(app) == []
     kinds = {handler.__name__: kind for handler, kind in gate.declared.items()}
     writing = {name: kind for name, kind in kinds.items() if kind != "read"}
@@ -827,7 +830,7 @@ def test_every_handler_is_declared_and_those_that_write_name_their_action(
 def test_a_visitor_on_a_space_gets_to_no_handler_that_writes(own: SharedStore) -> None:
     gate = Gate(AccessConfig(space=True))
     with gr.Blocks(), gr.Tabs(), gr.Tab("Data") as place:
-        Data(own, gate, place, Jobs(), Exports(own))
+        Data(own, gate, place, Jobs(), Exports(own), NO_CRITICS)
     request: Any = SimpleNamespace(headers={}, client=None, session_hash="p")
     for handler, kind in gate.declared.items():
         if kind != "read":

@@ -12,6 +12,7 @@ from train_toys import ToyConfig, finished, launcher, reaches
 from flowdesign import lease, runs
 from flowdesign.access import AccessConfig, Person
 from flowdesign.ui import train_keeping, train_view
+from flowdesign.ui.critics import Critics
 from flowdesign.ui.gate import Gate
 from flowdesign.ui.train import Place, Train
 from flowdesign.ui.train_launch import Launcher
@@ -28,7 +29,7 @@ TOY, OTHER = train_toys.kinds()
 
 def tab(start: Launcher, space: bool = False) -> Train:
     with gr.Blocks(), gr.Tabs(), gr.Tab("Train") as where:
-        return Train(start, Gate(AccessConfig(space=space)), where)
+        return Train(start, Gate(AccessConfig(space=space)), where, Critics())
 
 
 def event(**sent: Any) -> Any:

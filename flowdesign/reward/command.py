@@ -32,4 +32,4 @@ def measure(config: RewardConfig, folder: Path) -> None:
 
     torch.set_num_threads(config.threads)
     ensemble = Ensemble.load(folder, config.device, config.workers)
-    write_measured(ensemble, read_table(config), folder, config.left_out)
+    write_measured(ensemble, read_table(config), folder, config)

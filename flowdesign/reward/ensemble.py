@@ -29,9 +29,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from flowdesign.catalog import ROOT
 from flowdesign.config import RewardConfig
 from flowdesign.lm import halves
+from flowdesign.reward import HEAD, SHIPPED
 from flowdesign.reward.calibration import USUAL, Calibration
 from flowdesign.reward.encoder import Encoder, Tuning
 from flowdesign.reward.network import Prompts, RewardModel, Shape, padded
@@ -39,8 +39,7 @@ from flowdesign.runs import digest_of
 from flowdesign.standards import Standard
 from flowdesign.tokens import VOCABULARY, Vocabulary
 
-SHIPPED = ROOT / "checkpoints" / "reward"
-HEAD, WORDS = "reward.json", "vocab.json"
+WORDS = "vocab.json"
 HOW = "python -m flowdesign reward"
 AT_ONCE = 128  # pairs read at once: what fits into the processor's cache
 REMEMBERED = 512  # prompts
@@ -81,7 +80,15 @@ class Anatomy:
     ) -> Anatomy:
         """How the members of a config are built."""
         tokens = len(VOCABULARY.tokens)
-        shape = Shape(config.reader, tokens, len(heads), config.width, config.layers, config.prior)
+        shape = Shape(
+            config.reader,
+            tokens,
+            len(heads),
+            config.width,
+            config.layers,
+            config.prior,
+            config.dropout,
+        )
         known = {name: asdict(each) for name, each in standards.items()}
         return cls(
             config.encoder, config.tuning, config.rank, config.members, shape, heads,

@@ -11,12 +11,14 @@ import numpy as np
 import torch
 
 from flowdesign.catalog import known_assets
+from flowdesign.config import RewardConfig
 from flowdesign.elsewhere import other_prompt
 from flowdesign.reward.baselines import fit_baselines
 from flowdesign.reward.data import Table, pairs_of
 from flowdesign.reward.encoder import Encoder
 from flowdesign.reward.ensemble import Ensemble, Prediction, Values, fingerprint
 from flowdesign.reward.metrics import growth
+from flowdesign.reward.pictures import keep_pictures
 from flowdesign.reward.report import report
 from flowdesign.runs import measured_now, write_figures
 from flowdesign.tokens import VOCABULARY, Automaton, random_sentence
@@ -48,12 +50,11 @@ def measure(ensemble: Ensemble, table: Table, without: Sequence[str] = ()) -> di
     }
 
 
-def write_measured(
-    ensemble: Ensemble, table: Table, folder: Path, without: Sequence[str] = ()
-) -> None:
-    """Measure the ensemble in `folder` and keep the figures beside it."""
-    figures = measure(ensemble, table, without)
+def write_measured(ensemble: Ensemble, table: Table, folder: Path, config: RewardConfig) -> None:
+    """Measure the ensemble in `folder` and keep the figures, and pictures of its misses, beside it."""
+    figures = measure(ensemble, table, config.left_out)
     write_figures(folder, figures | {"weights": fingerprint(folder)})
+    keep_pictures(figures, config, folder)
 
 
 def foreign(ensemble: Ensemble, table: Table, without: Sequence[str] = ()) -> dict[str, Any]:

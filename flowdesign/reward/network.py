@@ -37,6 +37,7 @@ class Shape:
     width: int
     layers: int
     prior: float
+    dropout: float = 0.0  # while it learns
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,12 @@ class RewardModel(nn.Module):
         mean = mean + self.prior(prompts.mark[which], ids, there)
         return Output(mean, functional.softplus(spread) + SMALLEST_NOISE)
 
+    def leave_out(self, generator: torch.Generator | None) -> None:
+        """Let this generator decide what dropout leaves out; with None it leaves out nothing."""
+        for module in self.modules():
+            if isinstance(module, Dropout):
+                module.generator = generator
+
     def learned(self) -> dict[str, Tensor]:
         """What training changes, by name; also of a model that is done learning."""
         parameters = dict(self.named_parameters())
@@ -103,6 +110,25 @@ class RewardModel(nn.Module):
     def kept(self) -> dict[str, Tensor]:
         """What must be saved: what was learned, and the prior."""
         return self.learned() | {f"prior.{n}": b for n, b in self.prior.named_buffers()}
+
+
+class Dropout(nn.Module):
+    """Leaves out a share of the activations, as long as it has a generator, which decides which.
+
+    torch's own draws from the global seed, which members that learn side by side would share.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+        self.generator: torch.Generator | None = None
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Values of any shape, some of them 0 and the others larger."""
+        if self.generator is None or not self.share:
+            return values
+        chance = torch.rand(values.shape, generator=self.generator, device=values.device)
+        return values * (chance >= self.share) / (1 - self.share)
 
 
 class Crossed(nn.Module):
@@ -117,19 +143,22 @@ class Crossed(nn.Module):
         self.width = shape.width
         self.places = nn.Embedding(PLACES, shape.width)
         self.entrance = nn.LayerNorm(encoder.width)
-        self.layers = nn.ModuleList(Layer(shape.width, encoder.width) for _ in range(shape.layers))
+        self.dropout = Dropout(shape.dropout)
+        self.layers = nn.ModuleList(
+            Layer(shape.width, encoder.width, self.dropout) for _ in range(shape.layers)
+        )
         nn.init.normal_(self.places.weight, std=0.1)
 
     def read_prompts(self, encoder: Encoder, pieces: Pieces) -> Tensor:
         """The encoder's hidden states, normalised."""
-        states: Tensor = self.entrance(encoder.read(pieces))
+        states: Tensor = self.dropout(self.entrance(encoder.read(pieces)))
         return states
 
     def forward(
         self, encoder: Encoder, prompts: Prompts, which: Tensor, vectors: Tensor, there: Tensor
     ) -> Tensor:
         """Vectors (pairs, places, width) to (pairs, width)."""
-        hidden = vectors + self.places.weight[: vectors.shape[1]]
+        hidden = self.dropout(vectors + self.places.weight[: vectors.shape[1]])
         last = len(self.layers) - 1
         for number, layer in enumerate(self.layers):
             asks = 1 if number == last else hidden.shape[1]
@@ -140,9 +169,10 @@ class Crossed(nn.Module):
 class Layer(nn.Module):
     """Pre-norm transformer layer: the sentence itself, then the prompt, then each place alone."""
 
-    def __init__(self, width: int, prompt_width: int) -> None:
+    def __init__(self, width: int, prompt_width: int, dropout: Dropout) -> None:
         super().__init__()
         self.heads = max(1, width // HEADS_WIDTH)
+        self.dropout = dropout
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
         self.ask, self.offer, self.answer = _linears(
             (width, width), (width, 2 * width), (width, width)
@@ -161,12 +191,13 @@ class Layer(nn.Module):
         normed = self.norms[0](hidden)
         keys, values = self.offer(normed).chunk(2, -1)
         hidden = hidden[:, :asks]
-        hidden = hidden + self.answer(self._attend(self.ask(normed[:, :asks]), keys, values, there))
+        heard = self._attend(self.ask(normed[:, :asks]), keys, values, there)
+        hidden = hidden + self.dropout(self.answer(heard))
         keys, values = self.offer_prompt(prompts.states)[which].chunk(2, -1)
         question = self.ask_prompt(self.norms[1](hidden))
         seen = self._attend(question, keys, values, prompts.there[which].bool())
-        hidden = hidden + self.answer_prompt(seen)
-        added: Tensor = hidden + self.alone(self.norms[2](hidden))
+        hidden = hidden + self.dropout(self.answer_prompt(seen))
+        added: Tensor = hidden + self.dropout(self.alone(self.norms[2](hidden)))
         return added
 
     def _attend(self, asks: Tensor, keys: Tensor, values: Tensor, there: Tensor) -> Tensor:

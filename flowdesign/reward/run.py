@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,7 +29,6 @@ from flowdesign.reward.data import Table, check_table, pairs_of, read_table
 from flowdesign.reward.encoder import Encoder
 from flowdesign.reward.ensemble import Anatomy, Ensemble, Values
 from flowdesign.reward.measuring import write_measured
-from flowdesign.reward.network import RewardModel
 from flowdesign.reward.training import Lessons, Trainee
 from flowdesign.runs import Steps, replace_file
 
@@ -45,13 +44,13 @@ class Progress:
     weights: dict[str, Tensor] = field(default_factory=dict)  # at the best look
     means: Values | None = None  # of the validation pairs, at the latest look
 
-    def look(self, error: float, means: Values, model: RewardModel) -> None:
-        """Take in what the member says of the validation pairs, and its error there."""
+    def look(self, error: float, means: Values, weights: Mapping[str, Tensor]) -> None:
+        """Take in what the member says of the validation pairs, its error there, and its weights."""
         self.waited += 1
         self.means = means
         if error < self.best:
             self.best, self.waited = error, 0
-            self.weights = {name: w.detach().clone() for name, w in model.learned().items()}
+            self.weights = {name: weight.clone() for name, weight in weights.items()}
 
 
 def train(config: RewardConfig, folder: Path, table: Table | None = None) -> Steps:
@@ -134,10 +133,10 @@ class School:
 
     def _look(self, trainee: Trainee) -> float:
         """The member's error on the validation images, which it is judged by."""
-        alone = Ensemble([trainee.model], self.anatomy)
-        means, _ = alone.members_of(*self.table.texts(self._pairs))
+        with trainee.averaged() as model:
+            means, _ = Ensemble([model], self.anatomy).members_of(*self.table.texts(self._pairs))
         error = self._error(means[0, :, 0])
-        self.progress[trainee.member].look(error, means[0, :, 0], trainee.model)
+        self.progress[trainee.member].look(error, means[0, :, 0], trainee.average)
         return error
 
     def _error(self, means: Values) -> float:
@@ -183,7 +182,7 @@ def finish(school: School, folder: Path) -> None:
     school.graduates().save(folder)
     ensemble = Ensemble.load(folder, school.config.device, school.config.workers)
     calibrated(ensemble, school.table).save_anatomy(folder)
-    write_measured(ensemble, school.table, folder, school.config.left_out)
+    write_measured(ensemble, school.table, folder, school.config)
 
 
 def calibrated(ensemble: Ensemble, table: Table) -> Ensemble:
@@ -201,6 +200,8 @@ def calibrated(ensemble: Ensemble, table: Table) -> Ensemble:
 def _state(trainee: Trainee, progress: Progress) -> Iterator[tuple[str, Tensor]]:
     for name, weight in trainee.model.kept().items():
         yield f"weight/{name}", weight.detach()
+    for name, weight in trainee.average.items():
+        yield f"average/{name}", weight
     for name, weight in trainee.model.learned().items():
         if state := trainee.optimiser.state[weight]:  # votes alone move some weights
             yield f"mean/{name}", state["exp_avg"]
@@ -219,6 +220,8 @@ def _refill(
     with torch.no_grad():
         for name, weight in trainee.model.kept().items():
             weight.copy_(read(f"{here}weight/{name}"))
+    for name in trainee.average:
+        trainee.average[name] = read(f"{here}average/{name}")
     for name, weight in trainee.model.learned().items():
         if f"{here}mean/{name}" in names:
             trainee.optimiser.state[weight] = {

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,7 +94,11 @@ def bootstrap(config: RewardConfig, lessons: Lessons, member: int) -> NDArray[np
 
 
 class Trainee:
-    """A member that learns: model, optimiser and sample."""
+    """A member that learns: model, optimiser and sample.
+
+    What is judged and kept is `average`, the running mean of its weights over the last steps (Polyak
+    and Juditsky 1992): single steps are noisy, and members that learn from few pairs much so.
+    """
 
     def __init__(
         self, config: RewardConfig, member: int, model: RewardModel, lessons: Lessons
@@ -101,6 +106,7 @@ class Trainee:
         self.config, self.member, self.model, self.lessons = config, member, model, lessons
         self.weights = bootstrap(config, lessons, member)
         self.optimiser = _optimiser(model, config)
+        self.average = {name: weight.detach().clone() for name, weight in model.learned().items()}
         self._of_prompt: dict[int, list[int]] = {}
         for pair in np.flatnonzero(self.weights).tolist():
             self._of_prompt.setdefault(int(lessons.prompt[pair]), []).append(pair)
@@ -124,9 +130,11 @@ class Trainee:
         for group in self.optimiser.param_groups:
             group["lr"] = group["peak"] * rate(self.config, index)
         self.optimiser.zero_grad()
+        self.model.leave_out(self._chance(index))
         found = {"loss": self._learn_scores(self.batch(index))}
         if len(self.lessons.ballots) and self.config.vote_weight:
             found["votes"] = self._learn_votes(index)
+        self.model.leave_out(None)
         learned = list(self.model.learned().values())
         found["grad_norm"] = torch.nn.utils.clip_grad_norm_(learned, LARGEST_GRADIENT).item()
         if not all(map(math.isfinite, found.values())):
@@ -135,7 +143,32 @@ class Trainee:
                 "until the last checkpoint is kept; go on with a lower --rate."
             )
         self.optimiser.step()
+        self._take_in(index)
         return found
+
+    @torch.no_grad()
+    def _take_in(self, index: int) -> None:
+        """Move the average towards the weights; the first steps move it more, as in a plain mean."""
+        share = max(1 - self.config.averaging, 1 / (index + 1))
+        for name, weight in self.model.learned().items():
+            self.average[name].lerp_(weight, share)
+
+    @contextmanager
+    def averaged(self) -> Iterator[RewardModel]:
+        """The model with its averaged weights, for a while."""
+        learned = self.model.learned()
+        now = {name: weight.detach().clone() for name, weight in learned.items()}
+        _set(learned, self.average)
+        try:
+            yield self.model
+        finally:
+            _set(learned, now)
+
+    def _chance(self, index: int) -> torch.Generator:
+        """What decides on chance within step `index`."""
+        rng = np.random.default_rng([self.config.seed, self.member, 2, index])
+        generator = torch.Generator(self.config.device)
+        return generator.manual_seed(int(rng.integers(2**63)))
 
     def _learn_scores(self, batch: list[int]) -> float:
         """Accumulate the gradient of the scores' loss, chunk by chunk."""
@@ -211,6 +244,12 @@ def disagreement(
     half = 0.5 * sharpness.exp() * (better - worse)
     everything = torch.logsumexp(torch.stack([half, -half, ties.expand_as(half)]), 0)
     return (everything - torch.where(tie, ties, half)).mean()
+
+
+@torch.no_grad()
+def _set(weights: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    for name, weight in weights.items():
+        weight.copy_(values[name])
 
 
 def _numbered(values: Rows) -> tuple[Rows, Rows]:

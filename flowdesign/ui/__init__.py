@@ -21,6 +21,7 @@ from flowdesign.shipped import import_once
 from flowdesign.studio import Studio, open_studio
 from flowdesign.ui import about, cards, style
 from flowdesign.ui.api import add_api
+from flowdesign.ui.critics import Critics
 from flowdesign.ui.data import Data
 from flowdesign.ui.files import Exports, routes
 from flowdesign.ui.gate import Gate
@@ -55,15 +56,18 @@ def build_app(
     gate: Gate | None = None,
     records: SharedStore | None = None,
     launcher: Launcher | None = None,
+    critics: Critics | None = None,
 ) -> Page:
     """The page around a studio that may still be opening. Serve it with `launch`.
 
     Dropped files are checked against `models`, or else against what is installed at that moment.
     `gate` decides who may write; without one it is made from the environment. `records` are those of
     the environment unless given; they are opened when first needed. `launcher` starts the runs, those
-    under checkpoints/ unless given; who serves the page lets it `watch`. Raises AccessError.
+    under checkpoints/ unless given; who serves the page lets it `watch`. `critics` gives the reward
+    ensembles, the shipped one where it is not given. Raises AccessError.
     """
     gate, records = gate or Gate(), records or SharedStore()
+    critics = critics or Critics()
     app = Page(title="FlowDesign", delete_cache=(3600, KEEP))
     with app:
         with gr.Row(elem_id="fd-top"):
@@ -77,9 +81,9 @@ def build_app(
                 label = Label(records, gate, app)
             with gr.Tab("Data", id="data") as data_tab:
                 exports = Exports(records)
-                Data(records, gate, data_tab, Jobs(), exports)
+                Data(records, gate, data_tab, Jobs(), exports, critics)
             with gr.Tab("Train", id="train") as train_tab:
-                Train(launcher or Launcher(RunBook()), gate, train_tab)
+                Train(launcher or Launcher(RunBook()), gate, train_tab, critics)
             with gr.Tab("About", id="about"):
                 cards.html(about.TEXT)
         _watch(opening, state, app, gate)
@@ -116,13 +120,13 @@ def run(host: str | None, port: int) -> None:
     """
     opening: Future[Studio] = Future()
     records = SharedStore()
-    launcher = Launcher(RunBook())
-    app = build_app(opening, records=records, launcher=launcher)
+    launcher, critics = Launcher(RunBook()), Critics()
+    app = build_app(opening, records=records, launcher=launcher, critics=critics)
     keeper = open_keeper(records)
     launch(app, server_name=host, server_port=port, prevent_thread_lock=True)
     launcher.watch()
     take_in_background(records)
-    open_in_background(opening)
+    open_in_background(opening, critics)
     if keeper is None:
         app.block_thread()
     else:
@@ -146,7 +150,7 @@ def take_in_background(records: SharedStore) -> None:
     ).start()
 
 
-def open_in_background(opening: Future[Studio]) -> None:
+def open_in_background(opening: Future[Studio], critics: Critics) -> None:
     """Load policy and models in a thread.
 
     Results go where Gradio may serve files from: its own upload folder.
@@ -154,7 +158,8 @@ def open_in_background(opening: Future[Studio]) -> None:
 
     def work() -> None:
         try:
-            opening.set_result(open_studio(output=Path(get_upload_folder()) / "flowdesign"))
+            folder = Path(get_upload_folder()) / "flowdesign"
+            opening.set_result(open_studio(folder, critics.usual))
         except BaseException as fault:  # handed on: the page shows it, and result() raises it
             opening.set_exception(fault)
             raise

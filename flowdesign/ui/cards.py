@@ -95,7 +95,7 @@ def rendered(event: Rendered, more: str = "", scored: float | None = None) -> st
     kind, label, meaning = FIDELITY[event.fidelity]
     why = " ".join((meaning, *event.reasons))
     chips = [chip(label, kind, why), chip(f"{event.seconds:.1f} s", "fd-plain", "Time to render")]
-    chips += _expected(event.expected) + _scored(event.expected, scored)
+    chips += expectation(event.expected, scored)
     url = file_url(event.image)
     picture = (
         f'<a href="{url}" target="_blank" rel="noopener" title="Open the image alone">'
@@ -111,6 +111,11 @@ def rendered(event: Rendered, more: str = "", scored: float | None = None) -> st
     if event.saved > 1:
         notes.append(f"The workflow saves {event.saved} images; this is the first.")
     return _card(event.index, picture, event.design, chips, _notes(notes), foot)
+
+
+def expectation(expected: Expected | None, scored: float | None) -> list[str]:
+    """Chips: what was expected of an image, and what it came to."""
+    return _expected(expected) + _scored(expected, scored)
 
 
 def _expected(expected: Expected | None) -> list[str]:

@@ -16,11 +16,14 @@ from flowdesign.access import Person
 from flowdesign.config import ScoreConfig, build
 from flowdesign.records import COMBINED, Page, RecordsError, StoredRecord, UnknownRecord
 from flowdesign.scorers import SCORERS
+from flowdesign.studio import Expected
 from flowdesign.ui import cards, record_view
+from flowdesign.ui.critics import Critics
 from flowdesign.ui.data_actions import Actions
 from flowdesign.ui.data_charts import Charts
 from flowdesign.ui.data_filter import BLANK, Asked, BadFilter, FilterForm, read
 from flowdesign.ui.data_import import Import
+from flowdesign.ui.data_predict import expected_of
 from flowdesign.ui.data_weights import Weights
 from flowdesign.ui.files import Exports
 from flowdesign.ui.gate import Gate
@@ -49,9 +52,10 @@ class Data:
     """The tab's components and handlers. Handlers return {component: new value}."""
 
     def __init__(
-        self, records: SharedStore, gate: Gate, tab: gr.Tab, jobs: Jobs, exports: Exports
-    ) -> None:
-        self.records, self.gate = records, gate
+        self, records: SharedStore, gate: Gate, tab: gr.Tab, jobs: Jobs, exports: Exports,
+        critics: Critics,
+    ) -> None:  # fmt: skip
+        self.records, self.gate, self.critics = records, gate, critics
         with gr.Column(elem_id="fd-data"):
             with gr.Column(elem_id="fd-filter") as self.filter:
                 self.form = FilterForm()
@@ -76,7 +80,9 @@ class Data:
                 self.found = cards.html(cards.status(""), elem_id="fd-found")
                 self.before = gr.Button("‹ Previous", size="sm", scale=0, elem_id="fd-page-before")
                 self.after = gr.Button("Next ›", size="sm", scale=0, elem_id="fd-page-after")
-            self.actions = Actions(self.records, self.gate, self.form, self.jobs, exports)
+            self.actions = Actions(
+                self.records, self.gate, self.form, self.jobs, exports, self.critics
+            )
             self.grid = cards.html(elem_id="fd-tiles", js_on_load=_script())
             with gr.Row(elem_classes="fd-bar fd-end"):
                 self.before_too = gr.Button("‹ Previous", size="sm", scale=0)
@@ -253,7 +259,17 @@ class Data:
         ratings = [one for one in store.ratings(prompt=record.prompt) if one.record == number]
         abouts = {name: scorer.about for name, scorer in SCORERS.items()}
         held_out = build(ScoreConfig, {}).held_out
-        return record_view.Opened(record, store.votes_on(number), ratings, abouts, held_out)
+        return record_view.Opened(
+            record, store.votes_on(number), ratings, abouts, held_out, self._expected(record)
+        )
+
+    def _expected(self, record: StoredRecord) -> Expected | None:
+        """What the reward ensemble expects of a record from its texts."""
+        critic = self.critics.usual()
+        try:
+            return expected_of(critic, [record])[0] if critic else None
+        except ValueError:  # an ensemble that lacks a word of the record
+            return None
 
 
 def _count(page: Page, number: int) -> str:

@@ -12,7 +12,9 @@ from flowdesign.config import ScoreConfig, build
 from flowdesign.records import RecordsError, UnknownRecord
 from flowdesign.scorers import SCORERS, available, is_on_hub
 from flowdesign.ui import cards, data_work
+from flowdesign.ui.critics import Critics
 from flowdesign.ui.data_filter import BadFilter, FilterForm, read
+from flowdesign.ui.data_predict import PREDICTED
 from flowdesign.ui.files import Exports
 from flowdesign.ui.gate import Gate
 from flowdesign.ui.handlers import QUIET, Updates
@@ -30,9 +32,10 @@ class Actions:
     """The bar above the tiles and the panels that its buttons open."""
 
     def __init__(
-        self, records: SharedStore, gate: Gate, form: FilterForm, jobs: JobsView, exports: Exports
-    ) -> None:
-        self.records, self.gate, self.form = records, gate, form
+        self, records: SharedStore, gate: Gate, form: FilterForm, jobs: JobsView, exports: Exports,
+        critics: Critics,
+    ) -> None:  # fmt: skip
+        self.records, self.gate, self.form, self.critics = records, gate, form, critics
         self.jobs, self.exports = jobs, exports
         self.ticked = gr.Textbox("", visible=False)  # filled by the page when a button is pressed
         self.undo_token = gr.State("")
@@ -57,8 +60,9 @@ class Actions:
         with gr.Column(visible=False, elem_classes="fd-ask", elem_id="fd-ask-score") as one:
             ready = [name for name in SCORERS if not available(name)]
             fetched = [(f"{name} (fetched first)", name) for name in SCORERS if is_on_hub(name)]
+            critic = [("predicted (no image needed)", PREDICTED)] if self.critics.is_there else []
             self.names = gr.CheckboxGroup(
-                [*((name, name) for name in ready), *fetched],
+                [*((name, name) for name in ready), *fetched, *critic],
                 value=[name for name in build(ScoreConfig, {}).scorers if name in ready],
                 label="Scorers",
             )
@@ -155,13 +159,16 @@ class Actions:
         chosen = self._chosen(scope, ticked, asked)
         if isinstance(chosen, str):
             return self._told(chosen)
-        known = [name for name in SCORERS if name in (names or [])]
+        known = [name for name in (*SCORERS, PREDICTED) if name in (names or [])]
+        critic = self.critics.usual() if PREDICTED in known else None
         if not known:
             return self._told("Choose at least one scorer.")
+        if PREDICTED in known and critic is None:
+            return self._told("There is no reward ensemble here that works. Train one under Train.")
         store = self.records()
         started = self.jobs.start(
             f"Scoring {say(*chosen.count(store))}",
-            lambda job: data_work.rescore(job, store, chosen, known),
+            lambda job: data_work.rescore(job, store, chosen, known, critic),
             "rescore",
         )
         return self.close() | {self.said: ""} | started

@@ -10,12 +10,15 @@ from PIL import Image
 from flowdesign.records import ExchangeError, Store, StoredRecord, UnknownRecord, exchange
 from flowdesign.records.exchange import Exported
 from flowdesign.scorers import Scorer, ScorerError, load, score_all
+from flowdesign.studio import Critic
+from flowdesign.ui.data_predict import PREDICTED, expected_of
 from flowdesign.ui.files import Exports
 from flowdesign.ui.jobs import Job, Told
 from flowdesign.ui.selection import Selection, in_groups, say
 from flowdesign.ui.thumbnails import MAX_PIXELS
 
 GROUP = 16  # images held at once; a large one takes some 4 MB
+PREDICTED_AT_ONCE = 512  # records
 
 
 @dataclass(frozen=True)
@@ -27,13 +30,22 @@ class ExportOf:
     images: bool
 
 
-def rescore(job: Job, store: Store, chosen: Selection, names: Sequence[str]) -> str:
-    """Score images again and store the raw scores over the older ones."""
+def rescore(
+    job: Job, store: Store, chosen: Selection, names: Sequence[str], critic: Critic | None = None
+) -> str:
+    """Store scores over the older ones: of images by these scorers, of texts by a reward ensemble."""
+    scorers = [name for name in names if name != PREDICTED]
+    job.total = chosen.count(store)[0] * (bool(scorers) + (critic is not None))
+    said = [_rescore(job, store, chosen, scorers)] if scorers else []
+    said += [_predict(job, store, chosen, critic)] if critic is not None else []
+    return "; ".join(said)
+
+
+def _rescore(job: Job, store: Store, chosen: Selection, names: Sequence[str]) -> str:
     try:
         scorers = [load(name) for name in names]
     except ScorerError as fault:
         raise Told(str(fault)) from fault
-    job.total = chosen.count(store)[0]
     scored = left_out = 0
     for group in in_groups(chosen.records(store), GROUP):
         found = _scores(store, group, scorers)
@@ -43,6 +55,25 @@ def rescore(job: Job, store: Store, chosen: Selection, names: Sequence[str]) -> 
         job.step(len(group))
     without = f"; {say(left_out)} without a readable image left out" if left_out else ""
     return f"{say(scored)} scored by {', '.join(names)}{without}"
+
+
+def _predict(job: Job, store: Store, chosen: Selection, critic: Critic) -> str:
+    kept = left_out = 0
+    for group in in_groups(chosen.records(store), PREDICTED_AT_ONCE):
+        try:
+            said = expected_of(critic, group)
+        except ValueError as fault:
+            raise Told(str(fault)) from fault
+        rows = {
+            record.id or 0: {PREDICTED: expected.mean}
+            for record, expected in zip(group, said, strict=True)
+            if expected is not None
+        }
+        _keep(store, rows)
+        kept, left_out = kept + len(rows), left_out + len(group) - len(rows)
+        job.step(len(group))
+    without = f"; {say(left_out)} outside the language left out" if left_out else ""
+    return f"{say(kept)} predicted{without}"
 
 
 def _scores(

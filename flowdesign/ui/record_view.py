@@ -14,13 +14,19 @@ from typing import Any
 
 from flowdesign.catalog import Installed
 from flowdesign.records import COMBINED, Rating, StoredRecord, Vote
+from flowdesign.studio import Expected
 from flowdesign.ui import cards
 from flowdesign.ui.charts import number
+from flowdesign.ui.data_predict import PREDICTED
 from flowdesign.workflow import OF_VALUES, PROMPT, Workflow, bind, describe, every_problem
 
 FILES = "gradio_api/flowdesign"  # where `flowdesign.ui.files` answers, relative to the page
 MAX_BALLOTS = 50  # votes and ratings of a record that are listed
 _NOTHING = Installed({})
+_DERIVED = {
+    COMBINED: "weighted sum of the standardised scores",
+    PREDICTED: "the combined score as a reward ensemble saw it, from prompt and workflow alone",
+}
 _SPLIT_KINDS = {"train": "fd-plain", "validation": "fd-warn", "test": "fd-bad"}
 
 
@@ -33,6 +39,7 @@ class Opened:
     ratings: Sequence[Rating] = ()
     abouts: Mapping[str, str] | None = None
     held_out: str = ""
+    expected: Expected | None = None  # by the reward ensemble, from the texts alone
 
 
 # --- tiles
@@ -211,15 +218,21 @@ def _scores(one: Opened) -> str:
     scores = dict(sorted(one.record.scores.items()))
     if one.record.combined is not None:
         scores = {COMBINED: one.record.combined} | scores
+    said = _expected(one.expected, one.record.combined)
     if not scores:
-        return '<p class="fd-note">Nobody has scored this image yet.</p>'
-    return (
-        f'<table class="fd-scores">{"".join(_score(n, v, one) for n, v in scores.items())}</table>'
-    )
+        return f'{said}<p class="fd-note">Nobody has scored this image yet.</p>'
+    rows = "".join(_score(name, value, one) for name, value in scores.items())
+    return f'{said}<table class="fd-scores">{rows}</table>'
+
+
+def _expected(expected: Expected | None, combined: float | None) -> str:
+    """What the ensemble expects of the record, and the true score as in the Playground."""
+    chips = cards.expectation(expected, combined)
+    return f'<p class="fd-chips">{"".join(chips)}</p>' if chips else ""
 
 
 def _score(name: str, value: float, one: Opened) -> str:
-    about = {COMBINED: "weighted sum of the standardised scores"} | dict(one.abouts or {})
+    about = _DERIVED | dict(one.abouts or {})
     held = " (held out: nothing is trained on it)" if name == one.held_out else ""
     shown = number(value) if math.isfinite(value) else "cannot say"
     return (

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -17,16 +18,19 @@ import gradio as gr
 from flowdesign.access import Person
 from flowdesign.lease import LeaseError
 from flowdesign.ui import cards, train_view
+from flowdesign.ui.critics import Critics, is_ensemble
 from flowdesign.ui.gate import Gate
 from flowdesign.ui.handlers import QUIET, Updates, pressed
+from flowdesign.ui.reward_explain import Explain
 from flowdesign.ui.style import ASSETS
 from flowdesign.ui.train_actions import RunActions
 from flowdesign.ui.train_curves import draw, gather
 from flowdesign.ui.train_estimate import seconds_left
 from flowdesign.ui.train_form import command_line
 from flowdesign.ui.train_launch import Launcher
+from flowdesign.ui.train_metrics import figures_of
 from flowdesign.ui.train_new import NewRun
-from flowdesign.ui.train_runs import Run, TrainError, figures_of, last_lines, read_notes
+from flowdesign.ui.train_runs import Run, TrainError, last_lines, read_notes
 
 SOON, LATER = 2.0, 10.0  # seconds between two looks, with a run at work and without
 COMPARED = 8  # runs in one chart
@@ -50,7 +54,7 @@ class Place:
 class Train:
     """The tab's components and handlers. Handlers return {component: new value}."""
 
-    def __init__(self, launcher: Launcher, gate: Gate, tab: gr.Tab) -> None:
+    def __init__(self, launcher: Launcher, gate: Gate, tab: gr.Tab, critics: Critics) -> None:
         self.launcher, self.book, self.gate = launcher, launcher.book, gate
         script = (ASSETS / "train.js").read_text(encoding="utf-8")
         self.place, self.marks = gr.State(Place()), gr.State({})  # marks: of what the page shows
@@ -59,14 +63,14 @@ class Train:
             self.machine = cards.html(elem_id="fd-machine")
             with gr.Tabs(elem_id="fd-train-tabs") as self.tabs:
                 with gr.Tab("Runs", id="runs"):
-                    self._build_runs(script)
+                    self._build_runs(script, critics)
                 with gr.Tab("New run", id="new"):
                     self.new = NewRun(launcher, gate)
                 with gr.Tab("Trash", id="trash"):
                     self.actions.build_trash(script)
         self._connect(tab)
 
-    def _build_runs(self, script: str) -> None:
+    def _build_runs(self, script: str, critics: Critics) -> None:
         with gr.Row(elem_id="fd-train-runs"):
             with gr.Column(scale=2, min_width=300, elem_id="fd-run-list"):
                 self.list = cards.html(elem_id="fd-runs", js_on_load=script)
@@ -76,6 +80,7 @@ class Train:
                 self.curves = cards.html(elem_id="fd-run-curves", js_on_load=script)
                 self.figures = cards.html(elem_id="fd-run-figures")
                 self.report = cards.html(elem_id="fd-run-report")
+                self.explain = Explain(critics, self.gate)
                 with gr.Accordion("Options", open=False, elem_id="fd-run-options"):
                     self.options = cards.html()
                 with gr.Accordion("Log", open=False, elem_id="fd-run-log"):
@@ -97,7 +102,9 @@ class Train:
     @property
     def drawn(self) -> list[Any]:
         """The same without the place."""
-        return [self.marks, self.timer, *self.parts.values(), *self.actions.buttons]
+        return [
+            self.marks, self.timer, *self.parts.values(), *self.actions.buttons, self.explain.box,
+        ]  # fmt: skip
 
     def _connect(self, tab: gr.Tab) -> None:
         gate, outputs = self.gate, self.outputs
@@ -111,6 +118,7 @@ class Train:
         self.list.click(gate.reads_for(self.press), self.place, pressing, **QUIET)
         self.actions.connect(self.place, outputs, self.show, self.open_run)
         self.new.connect(self.place, [*outputs, self.tabs], self.open_new)
+        self.explain.connect(self.place, self.folder_of)
 
     # --- handlers
 
@@ -168,7 +176,9 @@ class Train:
         offered = self.actions.offer(person, run)
         busy = any(one.open for one in runs)
         marks = {name: _digest(text) for name, text in drawn.items()}
+        explains = run is not None and is_ensemble(run.folder)
         marks |= {"buttons": repr([*offered.values(), place.opened]), "timer": str(busy)}
+        marks["explain"] = str(explains)
         changed = {name for name, mark in marks.items() if before.get(name) != mark}
         if not changed:
             return {self.marks: gr.skip()}
@@ -179,9 +189,16 @@ class Train:
                 button: gr.update(visible=shown, interactive=may)
                 for button, (shown, may) in offered.items()
             }
+        if "explain" in changed:
+            updates[self.explain.box] = gr.update(visible=explains)
         if "timer" in changed:
             updates[self.timer] = gr.Timer(SOON if busy else LATER, active=True)
         return updates
+
+    def folder_of(self, place: Place) -> Path | None:
+        """The folder of the run that a page has open."""
+        run = self.book.get((place or Place()).opened)
+        return run.folder if run else None
 
     # --- what is drawn
 

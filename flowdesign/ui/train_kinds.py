@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flowdesign.config import CollectConfig, RewardConfig, RunConfig, SFTConfig, ZooConfig
+from flowdesign.ui import reward_card
 
 Rows = Sequence[Mapping[str, Any]]  # of metrics.jsonl
 
@@ -184,7 +185,7 @@ KINDS: tuple[Kind, ...] = (
         "An ensemble learns to predict the scores of an image from prompt and workflow alone, with an "
         "interval that says how sure it is. It learns from the records and the votes.",
         RewardConfig,
-        ("records", "members", "steps", "prompts", "workflows", "tuning"),
+        ("records", "source", "members", "steps", "prompts", "workflows"),
         (
             Preset("Laptop", "four members on two CPU cores; members that gain no more stop early"),
             Preset(
@@ -200,6 +201,7 @@ KINDS: tuple[Kind, ...] = (
             _reward_units,
             ("encoder", "reader", "tuning", "width", "layers", "dtype", "device"),
         ),
+        reward_card.report,
     ),
     Kind(
         "zoo",

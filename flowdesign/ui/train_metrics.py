@@ -1,4 +1,4 @@
-"""The metrics of runs, as columns: every visitor's page asks for them, so a file is read only once.
+"""The metrics of runs, as columns, and their figures: every visitor's page asks for them, so a file is read only once.
 
 What is appended is read on; a file that a resumed run has rewritten is read again.
 """
@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from flowdesign import runs
 
 FILES = 64  # runs whose metrics are remembered
 MARKS = frozenset({"step", "time"})  # what a row has besides its metrics
@@ -104,3 +106,12 @@ def _parsed(lines: Iterable[bytes]) -> Iterable[dict[str, Any]]:
             continue
         if isinstance(row, dict) and isinstance(row.get("step"), int):
             yield row
+
+
+def figures_of(folder: Path) -> Mapping[str, Any]:
+    """What was measured of the run's result; empty when nothing was, or it cannot be read."""
+    try:
+        found = runs.read_figures(folder)
+    except (ValueError, OSError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -251,12 +251,3 @@ def read_notes(folder: Path) -> str:
         return (folder / NOTES).read_text(encoding="utf-8")
     except (OSError, ValueError):
         return ""
-
-
-def figures_of(folder: Path) -> Mapping[str, Any]:
-    """What was measured of the run's result; empty when nothing was, or it cannot be read."""
-    try:
-        found = runs.read_figures(folder)
-    except (ValueError, OSError):
-        return {}
-    return found if isinstance(found, dict) else {}

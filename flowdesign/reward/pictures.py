@@ -1,0 +1,62 @@
+"""Small pictures of the pairs that an ensemble misses most, kept beside its figures.
+
+Records of a store have images, the shipped ones have none: what was measured on those keeps the
+pictures that are there already.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from flowdesign.config import RewardConfig
+from flowdesign.records import DATA, Store, UnknownRecord
+from flowdesign.reward.data import SHIPPED
+
+FOLDER = "misses"
+SIDE = 192  # pixels
+
+
+def picture_name(miss: Mapping[str, Any]) -> str:
+    """The file of a miss: by prompt, sentence and seed, which decide what its image looks like."""
+    key = repr((miss["prompt"], list(miss["sentence"]), miss["seed"]))
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:16] + ".webp"
+
+
+def keep_pictures(figures: Mapping[str, Any], config: RewardConfig, folder: Path) -> int:
+    """Write the pictures of a report's misses into the run's folder; how many there were.
+
+    Those of an earlier report go.
+    """
+    misses = [miss for part in figures["parts"].values() for miss in part["misses"]]
+    _forget_others({picture_name(miss) for miss in misses}, folder / FOLDER)
+    if config.records == SHIPPED:
+        return 0
+    with closing(Store.open(Path(config.records) if config.records else DATA)) as store:
+        return sum(_keep(miss, store, folder / FOLDER) for miss in misses)
+
+
+def _keep(miss: Mapping[str, Any], store: Store, folder: Path) -> bool:
+    try:
+        path = store.image_path(store.get(miss["record"]).image)
+        if path is None:
+            return False
+        with Image.open(path) as image:
+            small = image.convert("RGB")
+    except (UnknownRecord, OSError, SyntaxError, ValueError):
+        return False
+    small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    folder.mkdir(exist_ok=True)
+    small.save(folder / picture_name(miss), "WEBP", quality=80, method=4)
+    return True
+
+
+def _forget_others(wanted: Collection[str], folder: Path) -> None:
+    for path in folder.glob("*.webp"):
+        if path.name not in wanted:
+            path.unlink()

@@ -1,0 +1,38 @@
+"""What a reward ensemble expects of records, from prompt and workflow alone.
+
+Kept under the name `PREDICTED` it can be filtered, sorted and charted as any score. It is no scorer: it
+has no weight, and reward models do not learn from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flowdesign.records import StoredRecord
+from flowdesign.studio import Critic, Expected, expect
+from flowdesign.tokens import UnknownToken, parse_sentence
+
+PREDICTED = "predicted"
+
+
+def expected_of(critic: Critic, records: Sequence[StoredRecord]) -> list[Expected | None]:
+    """Predict records; None for one outside the language of sentences.
+
+    Raises what the ensemble raises, for words that it does not know.
+    """
+    sentences = [_sentence(record) for record in records]
+    known = [at for at, sentence in enumerate(sentences) if sentence]
+    found: list[Expected | None] = [None] * len(records)
+    if known:
+        prompts = [records[at].prompt for at in known]
+        said = expect(critic, prompts, [sentences[at] for at in known])
+        for at, expected in zip(known, said, strict=True):
+            found[at] = expected
+    return found
+
+
+def _sentence(record: StoredRecord) -> tuple[int, ...]:
+    try:
+        return parse_sentence(record.sentence) if record.sentence else ()
+    except UnknownToken:
+        return ()
