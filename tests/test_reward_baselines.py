@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -15,7 +14,6 @@ from flowdesign.catalog import known_assets
 from flowdesign.records import Split
 from flowdesign.reward.baselines import (
     BASELINES,
-    BaselineUnavailable,
     BoostedTrees,
     ComponentMeans,
     Examples,
@@ -239,12 +237,6 @@ def test_baselines_never_see_test_rows_and_are_repeatable(name: str) -> None:
     ]
     np.testing.assert_array_equal(said[0], said[1])
     assert fit_baselines(table, names=[name])[name].predict([], []).shape == (0,)
-
-
-def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
-    with pytest.raises(BaselineUnavailable, match="--extra baselines"):
-        fit_baselines(_keyed_table(), names=["boosted trees"])
 
 
 def test_a_split_without_rows_is_named() -> None:

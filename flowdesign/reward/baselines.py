@@ -7,8 +7,6 @@ component means      blind to the prompt: what is known of each component on its
 ridge                blind to the prompt: all components at once, shrunk
 boosted trees        components x words of the prompt (x its embedding), with interactions
 nearest neighbour    the mean of the most alike prompts with the most alike workflows
-
-Errors: BaselineUnavailable   the library that a baseline needs is not installed
 """
 
 from __future__ import annotations
@@ -33,10 +31,6 @@ MOST_TREES, TREES_SEED = 300, 0
 NEIGHBOURS = (1, 2, 5, 10, 20, 50, 100)
 SHARES = (0.2, 0.5, 0.8)  # of the prompt in the distance between two pairs
 AT_ONCE = 256  # pairs whose distances to all others are held at once
-
-
-class BaselineUnavailable(ImportError):
-    """An optional library is missing; the message says how to install it."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +71,7 @@ def fit_baselines(
 ) -> dict[str, Baseline]:
     """Fit the baselines (or some, by name) on a table's training and validation splits.
 
-    Raises ValueError for a split without rows, BaselineUnavailable.
+    Raises ValueError for a split without rows.
     """
     splits = {"training": table.training, "validation": table.validation}
     if empty := [name for name, rows in splits.items() if not len(rows)]:
@@ -159,7 +153,7 @@ class BoostedTrees:
         self._embed = embed
 
     def fit(self, training: Examples, validation: Examples) -> None:
-        """Learn. Raises BaselineUnavailable without scikit-learn."""
+        """Learn."""
         parts = [components_of(sentence) for sentence in training.sentences]
         self._components = Columns.of(parts)
         words = map(words_of, dict.fromkeys(training.prompts))
@@ -280,14 +274,9 @@ def _distinct(prompts: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
 
 
 def _trees(count: int) -> Any:
-    """A model of `count` trees. Raises BaselineUnavailable."""
-    try:
-        from sklearn.ensemble import HistGradientBoostingRegressor
-    except ImportError as fault:
-        raise BaselineUnavailable(
-            "The baseline 'boosted trees' needs scikit-learn. Install it with: "
-            "uv pip install -r pyproject.toml --extra baselines"
-        ) from fault
+    """A model of `count` trees."""
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
     # Its own early stopping would hold out pairs of training prompts, which is a leak.
     return HistGradientBoostingRegressor(
         max_iter=count, early_stopping=False, random_state=TREES_SEED

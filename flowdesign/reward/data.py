@@ -23,7 +23,7 @@ from flowdesign.catalog import suggest
 from flowdesign.config import RewardConfig, listed
 from flowdesign.records import COMBINED, DATA, Record, RecordsError, Split, Store, Vote
 from flowdesign.records.splits import split_of_prompt, split_of_workflow
-from flowdesign.shipped.packed import PACKED, unpack
+from flowdesign.shipped.packed import PACKED, unpack_all
 from flowdesign.standards import Reference, Standard, combine, read_reference
 from flowdesign.tokens import VOCABULARY, UnknownToken, parse_sentence
 
@@ -122,11 +122,13 @@ class Table:
 
     @cached_property
     def digest(self) -> str:
-        """The sha256 of the content: equal data give equal digests, whatever its order was."""
+        """The sha256 of what is learned from and chosen with: equal data give equal digests, whatever
+        their order was, and whatever is there to be measured on."""
+        used = self.take(np.concatenate([self.training, self.validation]))
         rows = sorted(
             (self.prompts[p], self.sentences[s], int(seed), *(repr(float(v)) for v in values))
             for p, s, seed, *values in zip(
-                self.prompt, self.sentence, self.seed, *(self.scores[n] for n in self.heads),
+                used.prompt, used.sentence, used.seed, *(used.scores[n] for n in self.heads),
                 strict=True,
             )
         )  # fmt: skip
@@ -142,7 +144,7 @@ def read_table(config: RewardConfig) -> Table:
     if config.records == SHIPPED:
         if not PACKED.exists():
             raise RewardDataError(f"There are no shipped records in {PACKED}.")
-        return make_table(unpack(), (), config, reference)
+        return make_table(unpack_all(), (), config, reference)
     folder = Path(config.records) if config.records else DATA
     if not (folder / "records.sqlite3").exists():
         raise RewardDataError(

@@ -29,7 +29,7 @@ FOREIGN = 400  # pairs of each kind
 def measure(ensemble: Ensemble, table: Table, without: Sequence[str] = ()) -> dict[str, Any]:
     """The figures of an ensemble on the table's test rows, against the baselines.
 
-    `without` names words that it never met; see `foreign`. Raises BaselineUnavailable.
+    `without` names words that it never met; see `foreign`.
     """
     calibration = ensemble.anatomy.calibration
 

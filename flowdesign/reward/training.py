@@ -21,7 +21,8 @@ from torch import Tensor
 from flowdesign.config import RewardConfig
 from flowdesign.rates import rate
 from flowdesign.reward.data import Ballots, Rows, Table, pairs_of
-from flowdesign.reward.network import Output, Prompts, RewardModel, padded
+from flowdesign.reward.network import Output, RewardModel, padded
+from flowdesign.reward.readers import Prompts
 
 CHUNKS = 3  # parts of a batch, by length of the sentences, so that little is padding
 RAW_WEIGHT = 0.25  # of a raw scorer in the loss, beside 1 for the combined score
@@ -269,7 +270,7 @@ def _optimiser(model: RewardModel, config: RewardConfig) -> torch.optim.AdamW:
         (encoder, matrix): [] for encoder in (True, False) for matrix in (True, False)
     }
     for name, weight in model.learned().items():
-        matrix = weight.ndim > 1 and not name.startswith(("rows.", "reader.places."))
+        matrix = weight.ndim > 1 and not name.startswith("words.")
         groups[name.startswith("encoder."), matrix].append(weight)
     return torch.optim.AdamW(
         [

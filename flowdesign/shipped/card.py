@@ -11,17 +11,21 @@ from statistics import fmean, stdev, variance
 from flowdesign.config import CollectConfig, build
 from flowdesign.records import Record, split_of_both, split_of_prompt
 from flowdesign.records.splits import SPLITS, split_of_digest
-from flowdesign.shipped.packed import Head, read_head, unpack
+from flowdesign.shipped.packed import GRID, MORE, PACKED, Head, read_head, unpack
 from flowdesign.workflow import workflow_hash
 
-TITLE = "FlowDesign miniature records"
+TITLES = {
+    PACKED.name: "FlowDesign miniature records",
+    MORE.name: "FlowDesign miniature records, more of the training split",
+    GRID.name: "FlowDesign miniature grid, prompts and workflows of the test split",
+}
 
 
 def card_of(path: Path) -> str:
     """The card of a packed file, a README.md that the Hugging Face Hub reads."""
     head, records = read_head(path), list(unpack(path))
     parts = (
-        _header(head),
+        _header(head, path),
         _about(head, path),
         _splits(records),
         _scores(head, records),
@@ -49,17 +53,21 @@ def noise_ceiling(groups: Iterable[Sequence[float]]) -> float:
     return (between - within) / total if total else float("nan")
 
 
-def _header(head: Head) -> str:
-    size = "10K<n<100K" if head.records >= 10_000 else "n<10K"
+def _title(path: Path) -> str:
+    return TITLES.get(path.name, TITLES[PACKED.name])
+
+
+def _header(head: Head, path: Path) -> str:
+    size = "10K<n<100K" if head.records >= 10_000 else "1K<n<10K"
     return (
-        f"---\npretty_name: {TITLE}\nlicense: apache-2.0\nlanguage:\n- en\ntask_categories:\n"
+        f"---\npretty_name: {_title(path)}\nlicense: apache-2.0\nlanguage:\n- en\ntask_categories:\n"
         f"- text-to-image\ntags:\n- comfyui\n- flowdesign\nsize_categories:\n- {size}\n---"
     )
 
 
 def _about(head: Head, path: Path) -> str:
     return (
-        f"# {TITLE}\n\n"
+        f"# {_title(path)}\n\n"
         f"{head.records:,} scored images of {head.prompts:,} prompts and {head.workflows:,} text-to-image "
         "workflows, rendered by\nFlowDesign's miniature models: prompts of a small world of shapes, "
         "colours and styles in GenEval's\nsix categories, judged by an exact checker. Made by this "
@@ -119,17 +127,21 @@ def _how(head: Head, path: Path) -> str:
     return (
         "## How it was made\n\n"
         "Workflows are random walks through the grammar, each tried on "
-        f"{config.get('per_workflow')} prompts, one of each domain; every\nprompt meets equally many. All "
+        f"{config.get('per_workflow')} prompts, of every domain; every\nprompt meets equally many. All "
         f"pairs of a prompt share its {config.get('seeds')} seeds; a share of {config.get('repeated')} of the "
         "pairs has all of them,\nthe others one.\n\n"
         f"```\npython -m flowdesign collect {flags}\npython -m flowdesign shipped make --run "
-        f"{config.get('run')}\n```\n\n"
+        f"{config.get('run')}{_flag_of(path)}\n```\n\n"
         f"Rendered by {head.renderer}; the last record is of {head.created}. Models (sha256):\n\n"
         f"```json\n{hashes}\n```\n\n"
         "## Use\n\nThe app takes it in when it first starts with an empty store. By hand:\n"
         "`python -m flowdesign shipped load`. In Python, `flowdesign.shipped.unpack()` yields the records;\n"
         "`python -m flowdesign shipped check` renders some of them again and compares the scores."
     )
+
+
+def _flag_of(path: Path) -> str:
+    return f" --file assets/{path.name}" if path in (MORE, GRID) else ""
 
 
 def _flag(name: str, value: object) -> str:

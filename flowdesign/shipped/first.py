@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from filelock import FileLock
 
 from flowdesign.records import Store
 from flowdesign.runs import replace_text
-from flowdesign.shipped.packed import PACKED, unpack
+from flowdesign.shipped.packed import FILES, PACKED, unpack
 
 MARK = "shipped.json"  # in the store's folder: what was taken in, and whether to the end
 AT_ONCE = 2000  # records in one transaction
@@ -20,23 +21,23 @@ AT_ONCE = 2000  # records in one transaction
 log = logging.getLogger(__name__)
 
 
-def import_once(store: Store, path: Path = PACKED) -> int:
+def import_once(store: Store, *paths: Path) -> int:
     """Take the packed records into a store that never had any; give how many it took in now.
 
-    Does nothing where records are or were, so what somebody deleted stays deleted, and nothing when
-    there is no packed file. An import that was interrupted goes on. Of several processes one does it,
-    the others wait.
+    `paths` are the packed files, all of the shipped ones unless given. Does nothing where records are
+    or were, so what somebody deleted stays deleted, and nothing when there is no packed file. An import
+    that was interrupted goes on. Of several processes one does it, the others wait.
     """
-    mark = store.folder / MARK
-    if not path.exists() or _state(mark) == "done":
+    mark, files = store.folder / MARK, [path for path in paths or FILES if path.exists()]
+    if not files or _state(mark) == "done":
         return 0
     with FileLock(store.folder / f"{MARK}.lock"):
         state = _state(mark)
         if state == "done" or (state == "" and store.find(limit=1).rows):
             return 0
-        _write(mark, "begun", path)
-        count = load(store, path)
-        _write(mark, "done", path)
+        _write(mark, "begun", files)
+        count = sum(load(store, path) for path in files)
+        _write(mark, "done", files)
     log.info("took in %d shipped records", count)
     return count
 
@@ -53,6 +54,6 @@ def _state(mark: Path) -> str:
     return str(json.loads(mark.read_text())["state"]) if mark.exists() else ""
 
 
-def _write(mark: Path, state: str, path: Path) -> None:
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    replace_text(mark, json.dumps({"state": state, "file": path.name, "sha256": digest}) + "\n")
+def _write(mark: Path, state: str, files: Sequence[Path]) -> None:
+    digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    replace_text(mark, json.dumps({"state": state, "sha256": digests}) + "\n")

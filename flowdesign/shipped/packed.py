@@ -25,7 +25,10 @@ from flowdesign.runs import replace_file
 from flowdesign.tokens import workflow_of
 from flowdesign.workflow import Workflow
 
-PACKED = ROOT / "assets" / "miniature_records.jsonl.gz"
+PACKED = ROOT / "assets" / "miniature_records.jsonl.gz"  # prompts and workflows of every split
+MORE = ROOT / "assets" / "miniature_more.jsonl.gz"  # more of the training split, to learn from
+GRID = ROOT / "assets" / "miniature_grid.jsonl.gz"  # test prompts x test workflows, to measure on
+FILES = (PACKED, MORE, GRID)
 FORMAT = 1
 SOURCE = "shipped"
 FIDELITIES = ("", "exact", "approximate")
@@ -85,6 +88,13 @@ def unpack(path: Path = PACKED) -> Iterator[Record]:
         parts = [_Part.of(sentence, head.assets) for sentence in sentences]
         for line in file:
             yield _record(json.loads(line), head, prompts, parts)
+
+
+def unpack_all(paths: Sequence[Path] = FILES) -> Iterator[Record]:
+    """Yield the records of all packed files that there are. Raises ShippedError."""
+    for path in paths:
+        if path.exists():
+            yield from unpack(path)
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,14 @@ prompt differ widely in quality.</p>
 <p>Drop a PNG from here, or a PNG or JSON from ComfyUI, anywhere on the Playground to restore its prompt, workflow
 and seed. On your own machine every finished design is kept as a record. On a public page files are deleted after a day,
 and only people who may write can keep a design.</p>
-<h2>Label and Data</h2>
+<h2>Label, Data and Train</h2>
 <p>In Label you compare two images of the same prompt without knowing how they were made; your votes become scores.
 In Data you find every record again, with its workflow, its scores and its votes, and see which component helps
-where. What has been collected here is what the reward models will learn from.</p>
+where. What has been collected here is what the reward models learn from.</p>
+<p>In Train you start and watch every kind of training that made this demo, by form or, with the command that the form
+shows, from a shell. One run is at work at a time; <code>--queue</code> makes a run wait for its turn. A reward
+ensemble predicts the score of a design from prompt and workflow alone: where one is installed, each design shows
+what is expected of it before it is rendered.</p>
 <h2>The idea</h2>
 <p>After &ldquo;Policy Optimized Text-to-Image Pipeline Design&rdquo;
 (<a href="https://arxiv.org/abs/2505.21478" rel="noopener" target="_blank">arXiv 2505.21478</a>) and ComfyGen
