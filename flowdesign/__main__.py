@@ -210,25 +210,32 @@ def reward(flags: argparse.Namespace) -> int:
 
     if not flags.report:
         _quiet()
+        from flowdesign.reward.ensemble import RewardError
         from flowdesign.reward.training import NotANumber
 
-        with _telling(NotANumber):
+        with _telling(NotANumber, RewardError):
             if flags.measure:
                 command.measure(config, folder)
-            else:
-                _train_reward(config, folder, flags)
+            elif not _train_reward(config, folder, flags):
+                return 0
     figures, text = command.report(folder)
     _show(figures or {"error": text}, flags.json, text)
     return 0 if figures else 1
 
 
-def _train_reward(config: RewardConfig, folder: Path, flags: argparse.Namespace) -> None:
+def _train_reward(config: RewardConfig, folder: Path, flags: argparse.Namespace) -> bool:
+    """Train; whether it came to its end. A run that was stopped has no figures yet."""
     from flowdesign.reward.run import train
 
     runs.prepare(folder, config)
     with at_work(folder, flags, _tell):
         tell = None if flags.json else _print_step
-        runs.execute(folder, lambda place: train(config, place), tell)
+        status = runs.execute(folder, lambda place: train(config, place), tell)
+    if status.state == "finished":
+        return True
+    words = f"{config.run} stopped after step {status.step} of {status.total}. The same command goes on."
+    _show({"run": config.run, "state": status.state, "step": status.step}, flags.json, words)
+    return False
 
 
 def _measure_policy(folder: Path, config: SFTConfig, as_json: bool) -> int:

@@ -231,8 +231,10 @@ class RewardConfig(RunConfig, WeightConfig):
     )
     tuning: Literal["lora", "full", "frozen"] = Field("lora", description="how the encoder learns")
     rank: int = Field(8, ge=1, description="LoRA rank")
-    width: int = Field(256, ge=8, multiple_of=8, description="width of the sentence reader")
-    layers: int = Field(2, ge=1, description="layers of the sentence reader")
+    width: int = Field(
+        256, ge=32, multiple_of=32, description="width of a pooled or crossed reader"
+    )
+    layers: int = Field(2, ge=1, description="layers of a pooled or crossed reader")
     prior: float = Field(0.15, ge=0, description="scale of each member's fixed random prior")
     bootstrap: Literal["pairs", "prompts", "none"] = Field(
         "pairs", description="what a member's training sample is drawn from, with replacement"
@@ -246,7 +248,10 @@ class RewardConfig(RunConfig, WeightConfig):
     encoder_rate: float = Field(5e-4, gt=0, description="peak learning rate of the encoder")
     decay: float = Field(0.05, ge=0, description="weight decay")
     dropout: float = Field(
-        0.3, ge=0, lt=1, description="share of the reader's activations that a step leaves out"
+        0.3,
+        ge=0,
+        lt=1,
+        description="share of the activations of a pooled or crossed reader that a step leaves out",
     )
     beta: float = Field(
         0.5, ge=0, le=1, description="weight of the variance in the loss (beta-NLL)"

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flowdesign.catalog import Installed, installed
+from flowdesign.critic import Critic, Expected, expect, open_critic
 from flowdesign.designs import (
     Design,
     make_design,
@@ -46,18 +47,6 @@ Cancel = Callable[[], bool]
 
 class _Stop(Exception):
     """Raised by the callback that the policy and the renderer ask between steps."""
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What the reward ensemble expects of a design's image: the combined score, with its calibrated
-    90 % interval and the lower bound that designs are ranked by, in standard deviations of the
-    reference set."""
-
-    mean: float
-    low: float
-    high: float
-    bound: float
 
 
 @dataclass(frozen=True)
@@ -119,34 +108,6 @@ class Designer(Protocol):
         self, prompt: str, n: int, seed: int, temperature: float, *, cancel: Cancel | None
     ) -> Iterator[Sampled]:
         """Draw n sentences and yield each as it ends."""
-
-
-class Prediction(Protocol):
-    """What is predicted of pairs (n,) of a prompt and a workflow (`flowdesign.reward`)."""
-
-    @property
-    def mean(self) -> Sequence[float]: ...
-    @property
-    def low(self) -> Sequence[float]: ...
-    @property
-    def high(self) -> Sequence[float]: ...
-    def lower(self) -> Sequence[float]: ...
-
-
-class Critic(Protocol):
-    """What the studio needs of a reward ensemble (`flowdesign.reward.ensemble.Ensemble`)."""
-
-    def predict(self, prompts: Sequence[str], sentences: Sequence[Sequence[int]]) -> Any:
-        """Give a `Prediction` of aligned prompts and sentences."""
-
-
-def expect(
-    critic: Critic, prompts: Sequence[str], sentences: Sequence[Sequence[int]]
-) -> list[Expected]:
-    """What a reward ensemble says of aligned prompts and sentences."""
-    found: Prediction = critic.predict(prompts, sentences)
-    columns = zip(found.mean, found.low, found.high, found.lower(), strict=True)
-    return [Expected(*map(float, values)) for values in columns]
 
 
 class Fidelity(Protocol):
@@ -247,7 +208,11 @@ class Studio:
         """What the ensemble says of a design; nothing of a workflow outside the language."""
         if self.critic is None or not (tokens := _tokens(design)):
             return None
-        return expect(self.critic, [design.prompt], [tokens])[0]
+        try:
+            return expect(self.critic, [design.prompt], [tokens])[0]
+        except ValueError as fault:  # an ensemble that lacks a word; designs need none
+            log.warning("A design is shown without an expected score: %s", fault)
+            return None
 
     def _render_all(self, found: Iterator[Designed | Failed], ask: Cancel) -> Iterator[Event]:
         for event in found:
@@ -315,19 +280,6 @@ def open_studio(
         if isinstance(event, Failed):
             log.warning("The first render failed: %s", event.reason)
     return studio
-
-
-def open_critic(load: Callable[[], Critic] | None = None) -> Critic | None:
-    """Load the shipped reward ensemble; None, and a line in the log, where there is none."""
-    from flowdesign.lm import WeightsNotFound
-    from flowdesign.reward.ensemble import Ensemble, RewardError
-    from flowdesign.tokens import VocabularyMismatch
-
-    try:
-        return (load or Ensemble.load)()
-    except (RewardError, VocabularyMismatch, WeightsNotFound) as fault:
-        log.warning("Designs are shown without an expected score: %s", fault)
-        return None
 
 
 def render_file(file: Path, prompt: str, seed: int, folder: Path) -> dict[str, Any]:

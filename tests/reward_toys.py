@@ -5,20 +5,31 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from flowdesign.catalog import known_assets
+from flowdesign.config import RewardConfig, build
 from flowdesign.records import Record
 from flowdesign.scenes import DOMAINS, random_prompt
 from flowdesign.standards import Reference, Standard
 from flowdesign.tokens import VOCABULARY, Automaton, decode, random_sentence, sentence_text
 
 NOISE = 0.15
+QUICK = {
+    "members": 2, "width": 32, "layers": 2, "rank": 2, "steps": 6, "prompts": 6, "workflows": 6,
+    "evaluate_every": 2, "save_every": 2, "warmup": 2, "encoder_rate": 1e-3,
+}  # fmt: skip
 REFERENCE = Reference(
     "toys", {"scene_soft": Standard(0.5, 0.3, 10), "sharpness": Standard(0.5, 0.2, 10)}
 )
+
+
+def toy_config(encoder: str, **options: Any) -> RewardConfig:
+    """A config whose run takes seconds and learns nothing."""
+    return build(RewardConfig, {**QUICK, "encoder": encoder, **options})
 
 
 def toy_records(prompts: int, workflows: int, seed: int = 0, seeds: int = 1) -> Iterator[Record]:

@@ -116,4 +116,4 @@ def toy_studio(folder: Path, **parts: Any) -> Studio:
     """A studio whose work takes no time unless asked; the whole catalogue counts as installed."""
     policy = parts.pop("policy", None) or ToyPolicy()
     renderer = parts.pop("renderer", None) or ToyRenderer()
-    return Studio(policy, renderer, folder, known_assets())
+    return Studio(policy, renderer, folder, known_assets(), parts.pop("critic", None))

@@ -7,26 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from reward_toys import REFERENCE, toy_records, true_score, write_tiny_encoder
-from run_toys import check_that_it_goes_on_exactly
+from reward_toys import REFERENCE, toy_config, toy_records, write_tiny_encoder
 from safetensors.torch import load_file, save_file
-from scipy import stats
 
 from flowdesign import runs
 from flowdesign.config import RewardConfig
 from flowdesign.records import Record, Vote, split_of_prompt
 from flowdesign.records.splits import split_of_workflow
-from flowdesign.reward import run as reward_run
 from flowdesign.reward.calibration import LEVELS, calibrate
 from flowdesign.reward.data import RewardDataError, Table, check_table, make_table, pairs_of
 from flowdesign.reward.encoder import Encoder
-from flowdesign.reward.ensemble import Ensemble, RewardError, RewardMismatch, read_anatomy
+from flowdesign.reward.ensemble import Ensemble, RewardError, RewardMismatch
 from flowdesign.reward.network import Output, Prior, RewardModel, padded
 from flowdesign.reward.readers import READERS, Shape
-from flowdesign.reward.run import School, train
+from flowdesign.reward.run import train
 from flowdesign.reward.training import (
     Lessons,
-    NotANumber,
     Trainee,
     bootstrap,
     disagreement,
@@ -45,10 +41,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def config(encoder: str) -> RewardConfig:
-    return RewardConfig(
-        encoder=encoder, members=2, width=32, layers=2, rank=2, steps=6, prompts=6, workflows=6,
-        evaluate_every=2, save_every=2, warmup=2, encoder_rate=1e-3,
-    )  # fmt: skip
+    return toy_config(encoder)
 
 
 @pytest.fixture(scope="module")
@@ -465,74 +458,3 @@ def test_calibration_covers_what_it_promises() -> None:
         calibration.interval(mean, sd, 0.123)
     with pytest.raises(ValueError, match="no validation images"):
         calibrate(mean[:0], mean[:0], sd[:0])
-
-
-# --- the run ---------------------------------------------------------------------------------------
-
-
-def test_a_stopped_run_goes_on_exactly(config: RewardConfig, table: Table, tmp_path: Path) -> None:
-    check_that_it_goes_on_exactly(
-        config, lambda folder: train(config, folder, table), tmp_path, reward_run.CHECKPOINT
-    )
-
-
-def test_a_member_stops_when_it_no_longer_gains(
-    config: RewardConfig, table: Table, tmp_path: Path
-) -> None:
-    """With a rate of almost nothing nothing is gained, and the run ends long before its steps."""
-    idle = config.model_copy(
-        update={"steps": 400, "rate": 1e-12, "encoder_rate": 1e-12, "patience": 2, "beta": 0.0}
-    )
-    told = list(train(idle, tmp_path, table))
-    assert len(told) < 100
-    assert (tmp_path / "reward.json").exists()
-
-
-def test_a_loss_that_is_no_number_ends_the_run_and_spoils_nothing(
-    config: RewardConfig, table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runs.prepare(tmp_path, config)
-    school = School.open(config, table)
-    school.step(0)
-    school.step(1)
-    school.save(tmp_path, 2)
-    before = load_file(tmp_path / reward_run.CHECKPOINT)
-    broken = replace(table, scores={**table.scores, "combined": table.combined * 1e200})
-    with pytest.raises(NotANumber, match="lower --rate"):
-        runs.execute(tmp_path, lambda folder: train(config, folder, broken))
-    status = runs.read_status(tmp_path)
-    assert status is not None and status.state == "failed"
-    after = load_file(tmp_path / reward_run.CHECKPOINT)
-    assert all(torch.equal(before[name], after[name]) for name in before)
-
-
-def test_an_ensemble_learns_a_rule_and_knows_where_it_was_not(
-    encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On a toy world: it ranks unseen sentences, its intervals hold, and it doubts what is foreign."""
-    monkeypatch.setattr(reward_run, "write_measured", lambda *_: None)  # takes long; see `trained`
-    config = RewardConfig(
-        tuning="frozen", members=2, width=64, steps=200, prompts=16, workflows=12, rate=1e-2,
-        warmup=10, evaluate_every=20, prior=0.3, dropout=0.1, averaging=0.9,
-    )  # fmt: skip
-    table = make_table(toy_records(200, 12), (), config, REFERENCE)
-    list(train(config, tmp_path, table))
-    ensemble = Ensemble.load(tmp_path)
-    test = table.take(table.rows(("test",), ("train", "validation", "test")))
-    pairs, _ = pairs_of(test)
-    prompts, sentences = table.texts(pairs)
-    found = ensemble.predict(prompts, sentences)
-    truth = [true_score(p, s) for p, s in zip(prompts, sentences, strict=True)]
-    assert (
-        stats.spearmanr(found.mean, truth).statistic > 0.4
-    )  # the truth has two values: 0.87 at most
-    score = {
-        (int(p), int(s)): c
-        for p, s, c in zip(test.prompt, test.sentence, test.combined, strict=True)
-    }
-    scores = np.array([score[int(p), int(s)] for p, s in pairs])
-    assert 0.8 < ((found.low <= scores) & (scores <= found.high)).mean() <= 1
-    foreign = ensemble.predict(["zzz qqq xxxxx jjjj wwww kkkkk"] * len(sentences), sentences)
-    assert foreign.spread.mean() > 1.3 * found.spread.mean()
-    anatomy, _ = read_anatomy(tmp_path)
-    assert anatomy.data == table.digest and anatomy.calibration is not None

@@ -1,31 +1,36 @@
 """The reward ensemble on the page: its card in Train, asking it about a prompt, predictions in Data."""
 
+import os
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import gradio as gr
 import numpy as np
 import pytest
 from data_toys import filled
 from PIL import Image
+from studio_toys import ToyPolicy, ToyRenderer, toy_studio
 from waiting import until
 
 from flowdesign import runs
 from flowdesign.access import AccessConfig, Person
 from flowdesign.catalog import known_assets
 from flowdesign.config import RewardConfig, build
-from flowdesign.records import COMBINED, Filter, Store
+from flowdesign.records import COMBINED, PREDICTED, Filter, Store
+from flowdesign.request import Request
 from flowdesign.reward.pictures import FOLDER, keep_pictures, picture_name
+from flowdesign.studio import Designed, Rendered
 from flowdesign.tokens import VOCABULARY, parse_sentence
 from flowdesign.ui import plots, record_view, reward_card
 from flowdesign.ui.critics import Critics
 from flowdesign.ui.data import Data, Place
 from flowdesign.ui.data_filter import BLANK
-from flowdesign.ui.data_predict import PREDICTED, expected_of
+from flowdesign.ui.data_predict import expected_of
 from flowdesign.ui.files import Exports
 from flowdesign.ui.gate import Gate
 from flowdesign.ui.jobs import Jobs
@@ -39,6 +44,8 @@ HIGH = VOCABULARY.index("<cfg:7>")
 
 class ToyCritic:
     """Likes a cfg of 7 and long prompts; knows every word below `words`."""
+
+    weights: ClassVar[dict[str, float]] = {"sharpness": 1.0}
 
     def __init__(self, words: int = len(VOCABULARY.tokens)) -> None:
         self.words, self.asked = words, 0
@@ -59,12 +66,10 @@ class ToyCritics(Critics):
         super().__init__(Path("/nowhere"))
         self.critic = critic
 
-    @property
-    def is_there(self) -> bool:
-        return self.critic is not None
-
     def usual(self) -> Any:
         return self.critic
+
+    at_hand = usual
 
     def of(self, folder: Path) -> Any:
         return self.critic
@@ -200,7 +205,8 @@ def test_every_choice_of_a_sentence_is_judged(explain: Explain) -> None:
     assert "Expected +1.01" in drawn  # the best of many has a cfg of 7
     (row,) = re.findall(r"<tr>(?:(?!</tr>).)*<code>&lt;cfg:7&gt;</code></th>.*?</tr>", drawn)
     assert "+1.00" in row and "fd-gain" in row
-    assert drawn.count('class="fd-gain"') > 5  # a bar for every choice, most of them empty
+    rows, bars = drawn.count('<th scope="row">'), drawn.count('<td class="fd-both">')
+    assert rows == bars > 10
 
 
 @pytest.mark.parametrize(
@@ -209,6 +215,7 @@ def test_every_choice_of_a_sentence_is_judged(explain: Explain) -> None:
         ("", "", "The prompt is empty"),
         ("a star", "a sentence", "Tokens are written"),
         ("a star", "<cfg:7>", "not a workflow that runs here"),
+        ("a star", "<ckpt:mini_flat>", "it is cut short"),
         ("a star", "<cfg:7.77>", "cfg:7.77"),
     ],
 )
@@ -271,7 +278,6 @@ def test_an_ensemble_that_lacks_a_word_or_is_missing_is_told(store: SharedStore)
     without = data(store, None)
     told = without.actions.rescore(OWNER, "all", "", [PREDICTED], *BLANK)
     assert "no reward ensemble here" in told[without.actions.said]
-    assert all(value != PREDICTED for _, value in without.actions.names.choices)
 
 
 def test_an_opened_record_shows_what_was_expected_of_it(store: SharedStore) -> None:
@@ -297,9 +303,9 @@ def test_a_record_outside_the_language_is_not_predicted(store: SharedStore) -> N
 def test_the_true_score_stands_beside_the_expected_one(store: SharedStore) -> None:
     (one,) = store().find(Filter(has_image=True), None, 1).rows
     (expected,) = expected_of(ToyCritic(), [one])
-    shown = record_view.opened(record_view.Opened(replace(one, combined=9.0), expected=expected))
-    assert "scored +9.00" in shown and "fd-warn" in shown
-    assert COMBINED in shown
+    opened = record_view.Opened(replace(one, combined=7.0), expected=expected, scored=9.0)
+    shown = record_view.opened(opened)
+    assert "scored +9.00" in shown and "fd-warn" in shown and COMBINED in shown
 
 
 # --- the ensembles that the tabs share
@@ -307,6 +313,80 @@ def test_the_true_score_stands_beside_the_expected_one(store: SharedStore) -> No
 
 def test_without_an_ensemble_there_is_no_critic(tmp_path: Path) -> None:
     critics = Critics(tmp_path)
-    assert not critics.is_there and critics.usual() is None
+    assert critics.folder is None and critics.usual() is None and critics.at_hand() is None
     (tmp_path / "reward.json").write_text("{}")
-    assert critics.is_there and critics.usual() is None  # damaged: the log says why
+    assert critics.folder == tmp_path and critics.usual() is None  # damaged: the log says why
+    assert critics.at_hand() is None
+
+
+def test_without_a_shipped_ensemble_the_one_trained_last_is_used(tmp_path: Path) -> None:
+    critics = Critics(tmp_path / "reward")
+    for age, name in ((100, "old"), (50, "new"), (10, "sft")):
+        (tmp_path / name).mkdir()
+        if name != "sft":
+            (tmp_path / name / "reward.json").write_text("{}")
+            os.utime(tmp_path / name / "reward.json", (time.time() - age,) * 2)
+    assert critics.folder == tmp_path / "new"
+    (tmp_path / "reward").mkdir()
+    (tmp_path / "reward" / "reward.json").write_text("{}")
+    assert critics.folder == tmp_path / "reward"
+
+
+def test_an_ensemble_is_loaded_once_and_so_is_its_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flowdesign.reward.ensemble import Ensemble, RewardError
+
+    asked: list[Path] = []
+
+    def load(folder: Path) -> Any:
+        asked.append(folder)
+        if folder.name == "bad":
+            raise RewardError("damaged")
+        return ToyCritic()
+
+    monkeypatch.setattr(Ensemble, "load", load)
+    critics = Critics(tmp_path / "reward")
+    for name in ("reward", "bad"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "reward.json").write_text("{}")
+    assert critics.at_hand() is None
+    assert critics.usual() is critics.usual() is critics.at_hand()
+    for _ in range(2):
+        with pytest.raises(RewardError, match="damaged"):
+            critics.of(tmp_path / "bad")
+    assert [folder.name for folder in asked] == ["reward", "bad"]
+    os.utime(tmp_path / "reward" / "reward.json", (1, 1))  # another one has been trained there
+    critics.usual()
+    assert [folder.name for folder in asked] == ["reward", "bad", "reward"]
+
+
+# --- in the Playground
+
+
+def designs(tmp_path: Path, critic: Any, ranked: bool) -> list[Any]:
+    parts = {"policy": ToyPolicy(), "renderer": ToyRenderer(), "critic": critic}
+    return list(toy_studio(tmp_path, **parts).design(Request("a red star", 6, 3, ranked=ranked)))
+
+
+def test_each_design_is_expected_something_before_it_is_rendered(tmp_path: Path) -> None:
+    events = designs(tmp_path, ToyCritic(), ranked=False)
+    assert [type(event) for event in events] == [Designed, Rendered] * 6
+    for designed, rendered in zip(events[::2], events[1::2], strict=True):
+        high = HIGH in parse_sentence(designed.design.sentence)
+        assert designed.expected.mean == pytest.approx(high + 0.01) and designed.expected.low < 0.1
+        assert rendered.expected == designed.expected
+
+
+def test_designs_come_best_first_where_that_is_asked(tmp_path: Path) -> None:
+    bounds = [e.expected.bound for e in designs(tmp_path, ToyCritic(), True) if type(e) is Designed]
+    assert len(set(bounds)) == 2 and bounds == sorted(bounds, reverse=True)
+    other = [e.expected.bound for e in designs(tmp_path, ToyCritic(), False) if type(e) is Designed]
+    assert sorted(other) == sorted(bounds) and other != bounds
+
+
+@pytest.mark.parametrize("ranked", [True, False])
+def test_designs_need_no_ensemble_that_understands_them(tmp_path: Path, ranked: bool) -> None:
+    for critic in (None, ToyCritic(words=3)):
+        events = designs(tmp_path, critic, ranked)
+        assert len(events) == 12 and all(event.expected is None for event in events)

@@ -27,6 +27,7 @@ from flowdesign.records.images import sha_of
 from flowdesign.records.record import (
     CHOICES,
     COMBINED,
+    PREDICTED,
     BadRecord,
     Choice,
     ExchangeError,
@@ -53,6 +54,7 @@ from flowdesign.records.store import DATA, Store
 __all__ = [
     "CHOICES",
     "COMBINED",
+    "PREDICTED",
     "COMPONENT_KINDS",
     "DATA",
     "ORDERS",

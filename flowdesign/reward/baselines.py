@@ -153,7 +153,7 @@ class BoostedTrees:
         self._embed = embed
 
     def fit(self, training: Examples, validation: Examples) -> None:
-        """Learn."""
+        """Learn from one set, choose the number of trees on the other."""
         parts = [components_of(sentence) for sentence in training.sentences]
         self._components = Columns.of(parts)
         words = map(words_of, dict.fromkeys(training.prompts))

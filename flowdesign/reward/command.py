@@ -26,10 +26,12 @@ def measure(config: RewardConfig, folder: Path) -> None:
     """
     import torch
 
-    from flowdesign.reward.data import read_table
+    from flowdesign.reward.data import check_table, read_table
     from flowdesign.reward.ensemble import Ensemble
     from flowdesign.reward.measuring import write_measured
 
     torch.set_num_threads(config.threads)
     ensemble = Ensemble.load(folder, config.device, config.workers)
-    write_measured(ensemble, read_table(config), folder, config)
+    table = read_table(config)
+    check_table(table)
+    write_measured(ensemble, table, folder, config)

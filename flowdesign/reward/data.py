@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from flowdesign.catalog import suggest
 from flowdesign.config import RewardConfig, listed
-from flowdesign.records import COMBINED, DATA, Record, RecordsError, Split, Store, Vote
+from flowdesign.records import COMBINED, DATA, PREDICTED, Record, RecordsError, Split, Store, Vote
 from flowdesign.records.splits import split_of_prompt, split_of_workflow
 from flowdesign.shipped.packed import PACKED, unpack_all
 from flowdesign.standards import Reference, Standard, combine, read_reference
@@ -64,7 +64,8 @@ class Table:
     """Scored images. `prompt`, `sentence`, `seed` (rows,) and each of `scores` (rows,) are aligned.
 
     Scores are in standard deviations above the mean of the reference set; a missing one is NaN, and
-    "combined", the weighted sum, is never missing. `records` are the ids in the store, or -1.
+    "combined", the weighted sum, is never missing. `records` are the ids in the store, or -1. Seeds are
+    signed: those from 2^63 on are negative here.
     """
 
     prompts: tuple[str, ...]
@@ -133,9 +134,16 @@ class Table:
             )
         )  # fmt: skip
         digest = hashlib.sha256(repr(self.heads).encode())
-        for row in rows:
+        for row in [*rows, *sorted(self._votes())]:
             digest.update(repr(row).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
+
+    def _votes(self) -> Iterator[tuple[object, ...]]:
+        votes = self.ballots
+        for p, left, right, tie in zip(
+            votes.prompt, votes.left, votes.right, votes.tie, strict=True
+        ):
+            yield self.prompts[p], self.sentences[left], self.sentences[right], bool(tie)
 
 
 def read_table(config: RewardConfig) -> Table:
@@ -217,7 +225,8 @@ class _Draft:
             return
         prompt = self.prompts.setdefault(record.prompt, len(self.prompts))
         number = -1 if record.id is None else record.id
-        self.rows.append((prompt, sentence, record.seed, number))
+        seed = record.seed - (record.seed >> 63 << 64)
+        self.rows.append((prompt, sentence, seed, number))
         self.scores.append(record.scores)
         self.combined.append(total)
 
@@ -255,12 +264,12 @@ class _Draft:
         )  # fmt: skip
 
     def _columns(self) -> dict[str, Scores]:
-        """The combined score, and standardised raw scores that are common and vary."""
+        """The combined score, and standardised raw scores that are common."""
         columns = {COMBINED: np.array(self.combined)}
         for name, standard in self.reference.standards.items():
             raw = np.array([scores.get(name, math.nan) for scores in self.scores])
             known = np.isfinite(raw)
-            if name != self.config.held_out and known.mean() >= COMMON:
+            if name not in (self.config.held_out, PREDICTED) and known.mean() >= COMMON:
                 columns[name] = np.where(known, (raw - standard.mean) / standard.sd, np.nan)
         return columns
 

@@ -99,9 +99,14 @@ class Encoder(nn.Module):
     def embed(self, prompts: Sequence[str]) -> NDArray[np.float64]:
         """Prompts as unit vectors (prompts, width): mean hidden states, as MiniLM was trained for."""
         pieces = self.pieces(prompts)
-        there = pieces.there[..., None]
-        mean = (self.read(pieces) * there).sum(1) / there.sum(1)
+        mean = mean_of(self.read(pieces), pieces.there)
         found: NDArray[np.float64] = (
             torch.nn.functional.normalize(mean, dim=-1).double().cpu().numpy()
         )
         return found
+
+
+def mean_of(vectors: Tensor, there: Tensor) -> Tensor:
+    """The mean (n, width) of the vectors (n, places, width) that are there."""
+    weights = there.to(vectors)[..., None]
+    return (vectors * weights).sum(1) / weights.sum(1)

@@ -35,7 +35,7 @@ from flowdesign.reward import HEAD, SHIPPED
 from flowdesign.reward.calibration import USUAL, Calibration
 from flowdesign.reward.encoder import Encoder, Tuning
 from flowdesign.reward.network import RewardModel, padded
-from flowdesign.reward.readers import Prompts, Shape
+from flowdesign.reward.readers import READERS, Prompts, Shape
 from flowdesign.runs import digest_of
 from flowdesign.standards import Standard
 from flowdesign.tokens import VOCABULARY, Vocabulary
@@ -165,6 +165,11 @@ class Ensemble:
             members.append(model.requires_grad_(False).eval())
         return cls(members, anatomy, vocabulary, threads)
 
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """Of the raw scores in the combined one that it predicts."""
+        return self.anatomy.weights
+
     def save(self, folder: Path) -> None:
         """Write the ensemble; what is left of a larger one is removed."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -185,7 +190,7 @@ class Ensemble:
         prompts: Sequence[str],
         sentences: Sequence[Sequence[int]],
     ) -> Prediction:
-        """Predict for aligned prompts and sentences. Prompts are read once each.
+        """Predict for aligned prompts and sentences. A prompt that was read lately is not read again.
 
         Raises RewardMismatch for an empty sentence or words that the ensemble does not know.
         """
@@ -308,6 +313,8 @@ def member_file(number: int | str) -> str:
 def _anatomy(values: dict[str, Any]) -> Anatomy:
     calibration = values.pop("calibration", None)
     shape, heads = Shape(**values.pop("shape")), tuple(values.pop("heads"))
+    if shape.reader not in READERS:
+        raise ValueError(f"unknown reader '{shape.reader}'")
     if calibration is not None:
         columns = {name: tuple(calibration[name]) for name in ("levels", "low", "high")}
         calibration = Calibration(images=calibration["images"], **columns)

@@ -16,7 +16,13 @@ from flowdesign.elsewhere import other_prompt
 from flowdesign.reward.baselines import fit_baselines
 from flowdesign.reward.data import Table, pairs_of
 from flowdesign.reward.encoder import Encoder
-from flowdesign.reward.ensemble import Ensemble, Prediction, Values, fingerprint
+from flowdesign.reward.ensemble import (
+    Ensemble,
+    Prediction,
+    RewardError,
+    Values,
+    fingerprint,
+)
 from flowdesign.reward.metrics import growth
 from flowdesign.reward.pictures import keep_pictures
 from flowdesign.reward.report import report
@@ -29,12 +35,14 @@ FOREIGN = 400  # pairs of each kind
 def measure(ensemble: Ensemble, table: Table, without: Sequence[str] = ()) -> dict[str, Any]:
     """The figures of an ensemble on the table's test rows, against the baselines.
 
-    `without` names words that it never met; see `foreign`.
+    `without` names words that it never met; see `foreign`. Raises RewardError.
     """
     calibration = ensemble.anatomy.calibration
+    if calibration is None:
+        raise RewardError("This ensemble was never calibrated: its run did not finish. Resume it.")
 
     def interval(found: Any, level: float) -> tuple[Values, Values]:
-        assert calibration is not None and isinstance(found, Prediction)
+        assert isinstance(found, Prediction)
         return calibration.interval(found.mean, found.sd, level)
 
     figures = report(
@@ -53,8 +61,8 @@ def measure(ensemble: Ensemble, table: Table, without: Sequence[str] = ()) -> di
 def write_measured(ensemble: Ensemble, table: Table, folder: Path, config: RewardConfig) -> None:
     """Measure the ensemble in `folder` and keep the figures, and pictures of its misses, beside it."""
     figures = measure(ensemble, table, config.left_out)
+    keep_pictures(figures, config, folder)  # first: a page that sees the figures shows them
     write_figures(folder, figures | {"weights": fingerprint(folder)})
-    keep_pictures(figures, config, folder)
 
 
 def foreign(ensemble: Ensemble, table: Table, without: Sequence[str] = ()) -> dict[str, Any]:

@@ -52,7 +52,8 @@ class RewardModel(nn.Module):
     def read_prompts(self, prompts: Sequence[str]) -> Prompts:
         """Read prompts, each once."""
         pieces = self.encoder.pieces(prompts)
-        return Prompts(*self.reader.read_prompts(self.encoder, pieces), self.prior.mark(pieces))
+        states, there = self.reader.read_prompts(self.encoder, pieces)
+        return Prompts(states, there, self.prior.mark(pieces))
 
     def forward(self, prompts: Prompts, which: Tensor, sentences: Tensor) -> Output:
         """Predict for pairs: `which` (pairs,) prompt, and its sentence (pairs, longest), -1 after its

@@ -48,7 +48,7 @@ def _keep(miss: Mapping[str, Any], store: Store, folder: Path) -> bool:
             return False
         with Image.open(path) as image:
             small = image.convert("RGB")
-    except (UnknownRecord, OSError, SyntaxError, ValueError):
+    except (UnknownRecord, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return False
     small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     folder.mkdir(exist_ok=True)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from flowdesign.reward.encoder import Encoder, Pieces
+from flowdesign.reward.encoder import Encoder, Pieces, mean_of
 
 HEADS_WIDTH = 32  # attention heads are so wide
 
@@ -35,7 +35,8 @@ class Shape:
 
 @dataclass(frozen=True)
 class Prompts:
-    """Prompts that were read: `states` (prompts, longest, width), `there` (prompts, longest), and the
+    """Prompts that were read: `states` (prompts, longest, width), with one place for a reader that pools,
+    `there` (prompts, longest), and the
     prior's `mark` (prompts, PRIOR_WIDTH)."""
 
     states: Tensor
@@ -200,12 +201,6 @@ class Joint(nn.Module):
         packed = torch.cat([before, vectors], 1).take_along_dim(order[..., None], 1)
         mask, said = (flags.take_along_dim(order, 1) for flags in (mask, said))
         return mean_of(encoder.read_vectors(packed, mask.long()), said)
-
-
-def mean_of(vectors: Tensor, there: Tensor) -> Tensor:
-    """The mean (n, width) of the vectors (n, places, width) that are there."""
-    weights = there.to(vectors)[..., None]
-    return (vectors * weights).sum(1) / weights.sum(1)
 
 
 def _linears(*sizes: tuple[int, int]) -> tuple[nn.Linear, ...]:

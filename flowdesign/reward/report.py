@@ -37,8 +37,8 @@ from flowdesign.reward.metrics import (
 )
 from flowdesign.reward.pairing import Pairs
 from flowdesign.reward.regret import AMONG, TopOne, top_one
+from flowdesign.reward.telling import BOTH
 
-BOTH = "both unseen"
 PARTS: Mapping[str, tuple[Split, Split]] = {  # of the prompts, of the workflows
     "unseen prompts": ("test", "train"),
     "unseen workflows": ("train", "test"),
@@ -239,7 +239,7 @@ def _miss(table: Table, pairs: Pairs, found: Predicted, pair: int) -> dict[str, 
         "record": int(table.records[pairs.rows[image]]),
         "prompt": table.prompts[pairs.prompts[pairs.prompt[pair]]],
         "sentence": list(table.sentences[pairs.sentence[pair]]),
-        "seed": int(pairs.seed[image]),
+        "seed": int(pairs.seed[image]) % 2**64,
         "images": int(pairs.count[pair]),
         "true": number(pairs.mean[pair]),
         "predicted": number(found.mean[pair]),

@@ -5,7 +5,8 @@ All members learn in one process, side by side in threads; they share nothing th
 gained for `patience` looks stops. When all have stopped, or the steps are done, the best states become
 the ensemble, which is calibrated on the validation prompts and measured on the test split.
 
-What a run needs to go on (weights, optimisers, best states) is in resume.safetensors.
+What a run needs to go on (weights, their averages, optimisers, best states) is in resume.safetensors, the
+data as they were at the start in resume_data.safetensors.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from flowdesign.reward.data import Table, check_table, pairs_of, read_table
 from flowdesign.reward.encoder import Encoder
 from flowdesign.reward.ensemble import Anatomy, Ensemble, Values
 from flowdesign.reward.measuring import write_measured
+from flowdesign.reward.snapshot import load_table, save_table
 from flowdesign.reward.training import Lessons, Trainee
 from flowdesign.runs import Steps, replace_file
 
@@ -61,8 +63,9 @@ def train(config: RewardConfig, folder: Path, table: Table | None = None) -> Ste
     Raises RewardDataError, lm.WeightsNotFound, NotANumber.
     """
     torch.set_num_threads(config.threads)
-    table = table or read_table(config)
+    table = load_table(folder) or table or read_table(config)
     check_table(table)
+    save_table(table, folder)
     school = School.open(config, table)
     for index in range(school.restore(folder), config.steps):
         if school.is_done:

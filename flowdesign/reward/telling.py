@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 Figure = Mapping[str, float | None]
+BOTH = "both unseen"  # the part that counts: neither prompt nor workflow was learned from
 COLUMNS = {
     "within_spearman": "Spearman within prompt",
     "pair_accuracy": "better of two told",
@@ -30,7 +31,7 @@ SIZES = ("images", "pairs", "prompts", "workflows")
 
 
 def tell_report(figures: Mapping[str, Any]) -> str:
-    """All figures but the plots, with their intervals, for people."""
+    """The parts and the bars, with their intervals, for people."""
     lines: list[str] = []
     for name, part in figures["parts"].items():
         lines += [*_part(name, part), ""]

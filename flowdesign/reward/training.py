@@ -1,7 +1,7 @@
 """How one member of the ensemble learns: its bootstrap sample, its batches and its loss.
 
-Every step's data depends on the seed, the member and the step's number alone, and nothing else is
-random once the weights have started; so members may learn side by side and a resumed run repeats no
+Every step's data and what its dropout leaves out depend on the seed, the member and the step's number
+alone, and nothing else is random once the weights have started; so members may learn side by side and a resumed run repeats no
 step and skips none.
 """
 
@@ -90,8 +90,13 @@ def bootstrap(config: RewardConfig, lessons: Lessons, member: int) -> NDArray[np
     if config.bootstrap == "none":
         return np.ones(len(lessons), np.int64)
     if config.bootstrap == "prompts":
-        return rng.poisson(1.0, len(lessons.prompts))[lessons.prompt].astype(np.int64)
-    return rng.poisson(1.0, len(lessons)).astype(np.int64)
+        return _some(rng.poisson(1.0, len(lessons.prompts))[lessons.prompt])
+    return _some(rng.poisson(1.0, len(lessons)))
+
+
+def _some(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The counts, or one of each where chance has left out everything."""
+    return counts if counts.any() else np.ones_like(counts)
 
 
 class Trainee:
@@ -108,6 +113,8 @@ class Trainee:
         self.weights = bootstrap(config, lessons, member)
         self.optimiser = _optimiser(model, config)
         self.average = {name: weight.detach().clone() for name, weight in model.learned().items()}
+        votes = np.random.default_rng([config.seed, member, 3]).poisson(1.0, len(lessons.ballots))
+        self._votes = np.repeat(np.arange(len(votes)), _some(votes)).tolist()
         self._of_prompt: dict[int, list[int]] = {}
         for pair in np.flatnonzero(self.weights).tolist():
             self._of_prompt.setdefault(int(lessons.prompt[pair]), []).append(pair)
@@ -193,7 +200,7 @@ class Trainee:
         """Accumulate the gradient of the votes' loss."""
         votes = self.lessons.ballots
         rng = random.Random(f"reward/votes/{self.config.seed}/{self.member}/{index}")
-        chosen = rng.choices(range(len(votes)), k=self.config.votes)
+        chosen = rng.choices(self._votes, k=self.config.votes)
         which, names = _numbered(votes.prompt[chosen])
         prompts = self._read(names)
         better = self._predict(prompts, which, votes.left[chosen]).mean[:, 0]

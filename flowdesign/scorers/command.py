@@ -188,12 +188,12 @@ class _Counted(Iterable[Mapping[str, float]]):
 
 def _stored(source: str | None) -> Iterator[Mapping[str, float]]:
     """Yield the scores of the stored records that have any."""
-    from flowdesign.records import Filter, Store
+    from flowdesign.records import PREDICTED, Filter, Store
 
     with Store.open() as store:
         for record in store.stream(Filter(source=source)):
-            if record.scores:
-                yield record.scores
+            if scores := {n: v for n, v in record.scores.items() if n != PREDICTED}:
+                yield scores
 
 
 def _from_files(paths: Sequence[Path]) -> Iterator[Mapping[str, float]]:

@@ -132,12 +132,22 @@ def _how(head: Head, path: Path) -> str:
         "pairs has all of them,\nthe others one.\n\n"
         f"```\npython -m flowdesign collect {flags}\npython -m flowdesign shipped make --run "
         f"{config.get('run')}{_flag_of(path)}\n```\n\n"
-        f"Rendered by {head.renderer}; the last record is of {head.created}. Models (sha256):\n\n"
+        f"{_stopped(head)}Rendered by {head.renderer}; the last record is of {head.created}. Models (sha256):\n\n"
         f"```json\n{hashes}\n```\n\n"
         "## Use\n\nThe app takes it in when it first starts with an empty store. By hand:\n"
-        "`python -m flowdesign shipped load`. In Python, `flowdesign.shipped.unpack()` yields the records;\n"
-        "`python -m flowdesign shipped check` renders some of them again and compares the scores."
+        f"`python -m flowdesign shipped load{_flag_of(path)}`.\n`python -m flowdesign shipped check"
+        f"{_flag_of(path)}` renders some of its records again and\ncompares the scores. In Python, "
+        "`flowdesign.shipped.unpack(path)` yields the records."
     )
+
+
+def _stopped(head: Head) -> str:
+    """A word on a collection that did not come to its end."""
+    config = build(CollectConfig, head.config)
+    asked = round(config.n * (1 + config.repeated * (config.seeds - 1)))
+    if head.records >= asked:
+        return ""
+    return f"The collection was stopped after {head.records:,} of {asked:,} images. "
 
 
 def _flag_of(path: Path) -> str:

@@ -14,8 +14,9 @@ from urllib.parse import quote
 
 import gradio as gr
 
+from flowdesign.critic import Expected
 from flowdesign.designs import Design, Restored, takes_prompt
-from flowdesign.studio import Designed, Expected, Failed, Rendered
+from flowdesign.studio import Designed, Failed, Rendered
 from flowdesign.ui.workflow_view import draw
 from flowdesign.workflow import Problem, limited, total
 

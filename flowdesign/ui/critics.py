@@ -6,8 +6,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from flowdesign.critic import Critic, open_critic
 from flowdesign.reward import HEAD, SHIPPED
-from flowdesign.studio import Critic, open_critic
 
 KEPT = 2  # ensembles that stay loaded
 
@@ -23,29 +23,55 @@ class Critics:
     def __init__(self, shipped: Path = SHIPPED) -> None:
         self.shipped = shipped
         self._lock = threading.Lock()
-        self._loaded: dict[tuple[Path, int], Any] = {}
+        self._loaded: dict[tuple[Path, int], Any] = {}  # an ensemble, or the fault of loading it
 
     @property
-    def is_there(self) -> bool:
-        """Whether an ensemble is installed, whatever its state."""
-        return is_ensemble(self.shipped)
+    def folder(self) -> Path | None:
+        """Where the usual ensemble is: the shipped one, else the one that was trained last."""
+        if is_ensemble(self.shipped):
+            return self.shipped
+        trained = [path.parent for path in self.shipped.parent.glob(f"*/{HEAD}")]
+        return max(trained, key=lambda one: (one / HEAD).stat().st_mtime, default=None)
 
     def usual(self) -> Critic | None:
-        """The installed ensemble; None where there is none, or none that works (the log says why)."""
-        return open_critic(lambda: self.of(self.shipped)) if self.is_there else None
+        """The usual ensemble; None where there is none, or none that works (the log says why)."""
+        folder = self.folder
+        return open_critic(lambda: self.of(folder)) if folder else None
+
+    def at_hand(self) -> Critic | None:
+        """The usual ensemble if it has been loaded: for who must answer in a moment."""
+        folder = self.folder
+        found = self._loaded.get(_key(folder)) if folder else None
+        return None if isinstance(found, Exception) else found
 
     def of(self, folder: Path) -> Any:
         """The `reward.ensemble.Ensemble` in a folder, as it is now.
 
         Raises reward.ensemble.RewardError, tokens.VocabularyMismatch, lm.WeightsNotFound.
         """
-        from flowdesign.reward.ensemble import Ensemble  # loads torch
-
         with self._lock:
-            head = folder / HEAD
-            key = (folder, head.stat().st_mtime_ns if head.exists() else 0)
+            key = _key(folder)
             if key not in self._loaded:
-                found = Ensemble.load(folder)
-                self._loaded = dict(list(self._loaded.items())[1 - KEPT :])
-                self._loaded[key] = found
-            return self._loaded[key]
+                found = _load(folder)
+                self._loaded = dict([*self._loaded.items()][1 - KEPT :]) | {key: found}
+            found = self._loaded[key]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+def _key(folder: Path) -> tuple[Path, int]:
+    head = folder / HEAD
+    return folder, head.stat().st_mtime_ns if head.exists() else 0
+
+
+def _load(folder: Path) -> Any:
+    """The ensemble, or why it cannot be loaded: that is not tried again at every press."""
+    from flowdesign.lm import WeightsNotFound
+    from flowdesign.reward.ensemble import Ensemble, RewardError  # loads torch
+    from flowdesign.tokens import VocabularyMismatch
+
+    try:
+        return Ensemble.load(folder)
+    except (RewardError, VocabularyMismatch, WeightsNotFound) as fault:
+        return fault

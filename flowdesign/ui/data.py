@@ -14,9 +14,10 @@ import gradio as gr
 
 from flowdesign.access import Person
 from flowdesign.config import ScoreConfig, build
+from flowdesign.critic import Critic
 from flowdesign.records import COMBINED, Page, RecordsError, StoredRecord, UnknownRecord
 from flowdesign.scorers import SCORERS
-from flowdesign.studio import Expected
+from flowdesign.standards import combine, read_reference
 from flowdesign.ui import cards, record_view
 from flowdesign.ui.critics import Critics
 from flowdesign.ui.data_actions import Actions
@@ -259,17 +260,19 @@ class Data:
         ratings = [one for one in store.ratings(prompt=record.prompt) if one.record == number]
         abouts = {name: scorer.about for name, scorer in SCORERS.items()}
         held_out = build(ScoreConfig, {}).held_out
-        return record_view.Opened(
-            record, store.votes_on(number), ratings, abouts, held_out, self._expected(record)
-        )
+        shown = record_view.Opened(record, store.votes_on(number), ratings, abouts, held_out)
+        critic = self.critics.at_hand()
+        return replace(shown, **_judged(critic, record)) if critic else shown
 
-    def _expected(self, record: StoredRecord) -> Expected | None:
-        """What the reward ensemble expects of a record from its texts."""
-        critic = self.critics.usual()
-        try:
-            return expected_of(critic, [record])[0] if critic else None
-        except ValueError:  # an ensemble that lacks a word of the record
-            return None
+
+def _judged(critic: Critic, record: StoredRecord) -> dict[str, Any]:
+    """What the reward ensemble expects of a record from its texts, and what it should have said."""
+    try:
+        (expected,) = expected_of(critic, [record])
+        scored = combine(record.scores, critic.weights, read_reference())
+    except ValueError:  # it lacks a word of the record, or there is no reference set
+        return {}
+    return {"expected": expected, "scored": scored}
 
 
 def _count(page: Page, number: int) -> str:

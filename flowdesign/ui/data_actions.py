@@ -9,12 +9,11 @@ import gradio as gr
 
 from flowdesign.access import Person
 from flowdesign.config import ScoreConfig, build
-from flowdesign.records import RecordsError, UnknownRecord
+from flowdesign.records import PREDICTED, RecordsError, UnknownRecord
 from flowdesign.scorers import SCORERS, available, is_on_hub
 from flowdesign.ui import cards, data_work
 from flowdesign.ui.critics import Critics
 from flowdesign.ui.data_filter import BadFilter, FilterForm, read
-from flowdesign.ui.data_predict import PREDICTED
 from flowdesign.ui.files import Exports
 from flowdesign.ui.gate import Gate
 from flowdesign.ui.handlers import QUIET, Updates
@@ -23,6 +22,7 @@ from flowdesign.ui.selection import NothingChosen, Selection, choose, say
 from flowdesign.ui.shared import SharedStore
 
 WITH_TICKED = "(scope, ticked, ...others) => [scope, window.fdTicked(), ...others]"
+BY_TEXT = ("predicted by the reward ensemble (needs no image)", PREDICTED)
 MANY = 5000  # records that are deleted in the background: 200,000 take some five seconds
 UNTICK = "(...values) => { window.fdUntick(); return values; }"
 FORMATS = [("JSON Lines", "jsonl"), ("CSV", "csv"), ("Parquet", "parquet")]
@@ -60,9 +60,8 @@ class Actions:
         with gr.Column(visible=False, elem_classes="fd-ask", elem_id="fd-ask-score") as one:
             ready = [name for name in SCORERS if not available(name)]
             fetched = [(f"{name} (fetched first)", name) for name in SCORERS if is_on_hub(name)]
-            critic = [("predicted (no image needed)", PREDICTED)] if self.critics.is_there else []
             self.names = gr.CheckboxGroup(
-                [*((name, name) for name in ready), *fetched, *critic],
+                [*((name, name) for name in ready), *fetched, BY_TEXT],
                 value=[name for name in build(ScoreConfig, {}).scorers if name in ready],
                 label="Scorers",
             )

@@ -1,6 +1,6 @@
 """What a reward ensemble expects of records, from prompt and workflow alone.
 
-Kept under the name `PREDICTED` it can be filtered, sorted and charted as any score. It is no scorer: it
+Kept under the name `records.PREDICTED` it can be filtered, sorted and charted as any score. It is no scorer: it
 has no weight, and reward models do not learn from it.
 """
 
@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from flowdesign.critic import Critic, Expected, expect
 from flowdesign.records import StoredRecord
-from flowdesign.studio import Critic, Expected, expect
 from flowdesign.tokens import UnknownToken, parse_sentence
-
-PREDICTED = "predicted"
 
 
 def expected_of(critic: Critic, records: Sequence[StoredRecord]) -> list[Expected | None]:

@@ -7,11 +7,18 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from flowdesign.records import ExchangeError, Store, StoredRecord, UnknownRecord, exchange
+from flowdesign.critic import Critic
+from flowdesign.records import (
+    PREDICTED,
+    ExchangeError,
+    Store,
+    StoredRecord,
+    UnknownRecord,
+    exchange,
+)
 from flowdesign.records.exchange import Exported
 from flowdesign.scorers import Scorer, ScorerError, load, score_all
-from flowdesign.studio import Critic
-from flowdesign.ui.data_predict import PREDICTED, expected_of
+from flowdesign.ui.data_predict import expected_of
 from flowdesign.ui.files import Exports
 from flowdesign.ui.jobs import Job, Told
 from flowdesign.ui.selection import Selection, in_groups, say

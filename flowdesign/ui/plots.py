@@ -84,6 +84,5 @@ def shown(figure: Mapping[str, Any] | None) -> str:
     value, low, high = ((figure or {}).get(name) for name in ("value", "low", "high"))
     if value is None:
         return "cannot say"
-    if low is None or high is None:
-        return f"{value:.3f}"
-    return f"{value:.3f} ({low:.3f} to {high:.3f})".replace("-", "\N{MINUS SIGN}")
+    interval = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
+    return f"{value:.3f}{interval}".replace("-", "\N{MINUS SIGN}")

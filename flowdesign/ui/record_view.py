@@ -13,11 +13,10 @@ from html import escape
 from typing import Any
 
 from flowdesign.catalog import Installed
-from flowdesign.records import COMBINED, Rating, StoredRecord, Vote
-from flowdesign.studio import Expected
+from flowdesign.critic import Expected
+from flowdesign.records import COMBINED, PREDICTED, Rating, StoredRecord, Vote
 from flowdesign.ui import cards
 from flowdesign.ui.charts import number
-from flowdesign.ui.data_predict import PREDICTED
 from flowdesign.workflow import OF_VALUES, PROMPT, Workflow, bind, describe, every_problem
 
 FILES = "gradio_api/flowdesign"  # where `flowdesign.ui.files` answers, relative to the page
@@ -40,6 +39,7 @@ class Opened:
     abouts: Mapping[str, str] | None = None
     held_out: str = ""
     expected: Expected | None = None  # by the reward ensemble, from the texts alone
+    scored: float | None = None  # what it should have said, by its own weights of the raw scores
 
 
 # --- tiles
@@ -218,16 +218,16 @@ def _scores(one: Opened) -> str:
     scores = dict(sorted(one.record.scores.items()))
     if one.record.combined is not None:
         scores = {COMBINED: one.record.combined} | scores
-    said = _expected(one.expected, one.record.combined)
+    said = _expected(one.expected, one.scored)
     if not scores:
         return f'{said}<p class="fd-note">Nobody has scored this image yet.</p>'
     rows = "".join(_score(name, value, one) for name, value in scores.items())
     return f'{said}<table class="fd-scores">{rows}</table>'
 
 
-def _expected(expected: Expected | None, combined: float | None) -> str:
-    """What the ensemble expects of the record, and the true score as in the Playground."""
-    chips = cards.expectation(expected, combined)
+def _expected(expected: Expected | None, scored: float | None) -> str:
+    """What the ensemble expects of the record, and what its image came to, as in the Playground."""
+    chips = cards.expectation(expected, scored) if expected else []
     return f'<p class="fd-chips">{"".join(chips)}</p>' if chips else ""
 
 

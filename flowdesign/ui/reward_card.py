@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from flowdesign.reward.pictures import FOLDER, picture_name
-from flowdesign.reward.telling import CEILINGS, COLUMNS, UNCERTAINTY
+from flowdesign.reward.telling import BOTH, CEILINGS, COLUMNS, UNCERTAINTY
 from flowdesign.tokens import VOCABULARY
 from flowdesign.ui import cards, plots
 from flowdesign.ui.train_metrics import figures_of
 
-BOTH = "both unseen"
 MISSES = 8  # of a part
 
 
@@ -31,9 +30,17 @@ def report(folder: Path) -> str:
 @lru_cache(maxsize=8)  # a page that watches a run asks every two seconds
 def _report(folder: Path, changed: int) -> str:
     figures = figures_of(folder)
-    parts = figures.get("parts")
-    if not isinstance(parts, Mapping):
+    if not isinstance(figures.get("parts"), Mapping):
         return ""
+    try:
+        return _told(figures, folder)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        words = "These figures are of another version. Measure again: "
+        return cards.status(f"{words}python -m flowdesign reward --measure --run {folder.name}")
+
+
+def _told(figures: Mapping[str, Any], folder: Path) -> str:
+    parts = figures["parts"]
     told = "".join(_part(name, part, folder) for name, part in reversed([*parts.items()]))
     return f"<h4>Is it good enough?</h4>{_bars(figures)}{_growth(figures)}{told}"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from flowdesign.catalog import Installed, installed
+from flowdesign.catalog import CatalogError, Installed, installed
 from flowdesign.lm import WeightsNotFound
 from flowdesign.request import BadRequest, check_prompt
 from flowdesign.tokens import (
@@ -34,7 +34,7 @@ WORDS = (
 
 
 class Explain:
-    """The components below an opened reward run. Handlers return {component: new value}."""
+    """The components below an opened reward run."""
 
     def __init__(self, critics: Critics, gate: Gate, models: Installed | None = None) -> None:
         self.critics, self.models = critics, models
@@ -74,12 +74,8 @@ class Explain:
         try:
             return self._explained(folder, check_prompt(prompt), str(sentence or ""))
         except (
-            BadRequest,
-            UnknownToken,
-            RewardError,
-            VocabularyMismatch,
-            WeightsNotFound,
-        ) as fault:
+            BadRequest, CatalogError, RewardError, UnknownToken, VocabularyMismatch, WeightsNotFound,
+        ) as fault:  # fmt: skip
             return cards.status(str(fault), "bad")
 
     def _explained(self, folder: Path, prompt: str, text: str) -> str:
@@ -99,14 +95,18 @@ def _best(ensemble: Any, prompt: str, language: Automaton) -> tuple[int, ...]:
 def explained(ensemble: Any, prompt: str, tokens: Sequence[int], language: Automaton) -> str:
     """The prediction of a sentence, and a row for each of its choices."""
     from flowdesign.reward.ablation import contributions
+    from flowdesign.reward.ensemble import RewardError
 
     if not tokens:
         return cards.status("The sentence is empty.", "bad")
     try:
         found = contributions(ensemble, prompt, tokens, language)
+    except RewardError:
+        raise
     except ValueError:
         words = (
-            "This sentence is not a workflow that runs here: a choice in it may not stand there."
+            "This sentence is not a workflow that runs here: it is cut short, or says something where "
+            "it may not stand."
         )
         return cards.status(words, "bad")
     said = ensemble.predict([prompt], [tokens])

@@ -103,7 +103,8 @@ class Train:
     def drawn(self) -> list[Any]:
         """The same without the place."""
         return [
-            self.marks, self.timer, *self.parts.values(), *self.actions.buttons, self.explain.box,
+            self.marks, self.timer, *self.parts.values(), *self.actions.buttons,
+            self.explain.box, self.explain.answer,
         ]  # fmt: skip
 
     def _connect(self, tab: gr.Tab) -> None:
@@ -178,7 +179,7 @@ class Train:
         marks = {name: _digest(text) for name, text in drawn.items()}
         explains = run is not None and is_ensemble(run.folder)
         marks |= {"buttons": repr([*offered.values(), place.opened]), "timer": str(busy)}
-        marks["explain"] = str(explains)
+        marks["explain"] = f"{explains} {place.opened}"
         changed = {name for name, mark in marks.items() if before.get(name) != mark}
         if not changed:
             return {self.marks: gr.skip()}
@@ -190,15 +191,17 @@ class Train:
                 for button, (shown, may) in offered.items()
             }
         if "explain" in changed:
-            updates[self.explain.box] = gr.update(visible=explains)
+            updates |= {self.explain.box: gr.update(visible=explains), self.explain.answer: ""}
         if "timer" in changed:
             updates[self.timer] = gr.Timer(SOON if busy else LATER, active=True)
         return updates
 
     def folder_of(self, place: Place) -> Path | None:
         """The folder of the run that a page has open."""
-        run = self.book.get((place or Place()).opened)
-        return run.folder if run else None
+        try:
+            return self.book.get((place or Place()).opened).folder
+        except TrainError:
+            return None
 
     # --- what is drawn
 
@@ -218,7 +221,7 @@ class Train:
         drawn["curves"] = draw(
             gather({one.name: self.book.metrics.columns(one.folder) for one in compared})
         )
-        drawn["figures"] = train_view.table(figures_of(run.folder))
+        drawn["figures"] = train_view.table(_untold(run, figures_of(run.folder)))
         drawn["options"] = self._options(run, compared)
         drawn["log"] = train_view.log(logged)
         if run.kind is not None and run.kind.report is not None:
@@ -237,6 +240,12 @@ class Train:
         if run.state not in ("running", "stopping"):
             return None
         return seconds_left(self.book.metrics.rows(run.folder), run.step, run.total)
+
+
+def _untold(run: Run, figures: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures that the report of the run's kind does not show."""
+    told = run.kind.told if run.kind else ()
+    return {name: value for name, value in figures.items() if name not in told}
 
 
 def _digest(text: str) -> str:

@@ -59,7 +59,8 @@ class Kind:
     """A kind of run: the command and the config it takes, and how the page presents it.
 
     `first` are the fields that the form shows at once, the others are folded away. `report` makes the
-    HTML that stands below the curves of an opened run, from its folder.
+    HTML that stands below the curves of an opened run, from its folder; `told` are the figures that it
+    shows, which the table of figures leaves out.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Kind:
     presets: tuple[Preset, ...]
     cost: Cost
     report: Callable[[Path], str] | None = None
+    told: tuple[str, ...] = ()
 
 
 def step_seconds(rows: Rows) -> float | None:
@@ -202,6 +204,7 @@ KINDS: tuple[Kind, ...] = (
             ("encoder", "reader", "tuning", "width", "layers", "dtype", "device"),
         ),
         reward_card.report,
+        ("parts", "bars", "growth", "settings"),
     ),
     Kind(
         "zoo",

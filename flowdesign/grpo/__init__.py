@@ -1,0 +1,1 @@
+"""GRPO: the policy is improved against the reward ensemble (paper, phase 2); nothing is rendered."""

@@ -1,0 +1,255 @@
+"""Runs of the reward ensemble: they resume exactly, stop early, measure themselves, and learn."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from reward_toys import REFERENCE, toy_config, toy_records, true_score, write_tiny_encoder
+from run_toys import check_that_it_goes_on_exactly
+from safetensors.torch import load_file
+from scipy import stats
+
+from flowdesign import __main__, runs
+from flowdesign.config import RewardConfig
+from flowdesign.records import Record, Vote
+from flowdesign.reward import run as reward_run
+from flowdesign.reward.data import Table, make_table, pairs_of
+from flowdesign.reward.ensemble import Ensemble, RewardError, read_anatomy
+from flowdesign.reward.measuring import foreign, measure
+from flowdesign.reward.run import School, train
+from flowdesign.reward.snapshot import load_table, save_table
+from flowdesign.reward.training import NotANumber
+from flowdesign.ui import reward_card
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_tiny_encoder(tmp_path_factory.mktemp("encoder") / "bert")
+
+
+@pytest.fixture(scope="module")
+def config(encoder: str) -> RewardConfig:
+    return toy_config(encoder)
+
+
+@pytest.fixture(scope="module")
+def records() -> list[Record]:
+    return list(toy_records(60, 8, seeds=2))
+
+
+@pytest.fixture(scope="module")
+def table(records: list[Record], config: RewardConfig) -> Table:
+    return make_table(records, votes(records), config, REFERENCE)
+
+
+def votes(records: list[Record]) -> list[Vote]:
+    """One for the first two workflows of each prompt."""
+    pairs = zip(records[::16], records[2::16], strict=True)
+    return [
+        Vote(left.id or 0, right.id or 0, ("left", "right", "tie")[number % 3], "a", str(number))  # type: ignore[arg-type]
+        for number, (left, right) in enumerate(pairs)
+    ]
+
+
+def finish(config: RewardConfig, table: Table, folder: Path) -> Path:
+    runs.prepare(folder, config)
+    status = runs.execute(folder, lambda place: train(config, place, table))
+    assert status.state == "finished"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(config: RewardConfig, table: Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run."""
+    return finish(config, table, tmp_path_factory.mktemp("trained"))
+
+
+# --- going on
+
+
+def test_a_stopped_run_goes_on_exactly(config: RewardConfig, table: Table, tmp_path: Path) -> None:
+    """With votes, dropout and averages, all of which have a state or chance of their own."""
+    assert len(table.ballots) and config.dropout and config.averaging
+    check_that_it_goes_on_exactly(
+        config, lambda folder: train(config, folder, table), tmp_path, reward_run.CHECKPOINT
+    )
+
+
+def test_the_data_of_a_run_stay_as_they_were_at_its_start(
+    config: RewardConfig, table: Table, tmp_path: Path
+) -> None:
+    """Records that come or are scored again meanwhile change nothing."""
+    other = make_table(toy_records(40, 8, seed=9), (), config, REFERENCE)
+    for folder, second in ((tmp_path / "same", table), (tmp_path / "changed", other)):
+        runs.prepare(folder, config)
+        steps = train(config, folder, table)
+        for _ in range(3):
+            next(steps)
+        steps.close()
+        list(train(config, folder, second))
+    same, changed = (
+        load_file(tmp_path / name / "member_0.safetensors") for name in ("same", "changed")
+    )
+    assert all(torch.equal(same[name], changed[name]) for name in same)
+    assert read_anatomy(tmp_path / "changed")[0].data == table.digest != other.digest
+
+
+def test_a_snapshot_holds_the_whole_table(table: Table, tmp_path: Path) -> None:
+    assert load_table(tmp_path) is None
+    huge = replace(table, seed=table.seed.copy())
+    huge.seed[0] = -1  # 2^64 - 1
+    save_table(huge, tmp_path)
+    again = load_table(tmp_path)
+    assert again is not None and again.digest == huge.digest and again.heads == huge.heads
+    assert again.seed[0] == -1 and np.array_equal(again.records, huge.records)
+    assert len(again.ballots) == len(table.ballots) > 0
+    assert again.standards == huge.standards and again.prompt_split == huge.prompt_split
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tuning": "full"},
+        {"reader": "crossed"},
+        {"reader": "joint"},
+        {"dtype": "bf16"},
+        {"bootstrap": "prompts", "tuning": "frozen"},
+    ],
+    ids=str,
+)
+def test_every_kind_of_member_learns_and_is_read_back(
+    encoder: str, table: Table, options: dict[str, Any], tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(reward_run, "write_measured", lambda *_: None)
+    config = toy_config(encoder, steps=2, **options)
+    told = list(train(config, tmp_path, table))
+    assert all(math.isfinite(value) for step in told for value in step.metrics.values())
+    pairs, _ = pairs_of(table)
+    found = Ensemble.load(tmp_path).predict(*table.texts(pairs[:5]))
+    assert np.isfinite(found.mean).all() and (found.low < found.high).all()
+
+
+# --- measuring
+
+
+def test_what_is_far_from_the_data_is_measured(trained: Path, table: Table) -> None:
+    """Foreign prompts and foreign words each have a growth with its interval."""
+    ensemble = Ensemble.load(trained)
+    found = foreign(ensemble, table)
+    assert set(found) <= {"prompts", "words"} and "prompts" in found
+    assert all(each["low"] <= each["value"] <= each["high"] for each in found.values())
+    word = "<lora:night_crowd>"
+    assert "words" in foreign(ensemble, table, [word])
+
+
+def test_an_ensemble_that_was_never_calibrated_is_not_measured(trained: Path, table: Table) -> None:
+    ensemble = Ensemble.load(trained)
+    ensemble.anatomy = replace(ensemble.anatomy, calibration=None)
+    with pytest.raises(RewardError, match="never calibrated"):
+        measure(ensemble, table)
+
+
+def test_the_card_understands_a_real_report(trained: Path) -> None:
+    card = reward_card.report(trained)
+    assert "On prompts and workflows that it has not seen" in card and "Calibration" in card
+    assert "another version" not in card
+
+
+# --- the command
+
+
+def call(folder: Path, monkeypatch: Any, capsys: Any, *words: str) -> tuple[int, str, str]:
+    monkeypatch.setattr(__main__, "CHECKPOINTS", folder.parent)
+    code = __main__.main(["reward", "--run", folder.name, *words])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_the_stored_figures_are_printed(trained: Path, monkeypatch: Any, capsys: Any) -> None:
+    code, out, _ = call(trained, monkeypatch, capsys, "--report", "--json")
+    figures = json.loads(out)
+    assert code == 0 and set(figures["parts"]) >= {"both unseen"}
+    assert [bar["name"] for bar in figures["bars"]][:2] == [
+        "within-prompt Spearman of its ceiling", "coverage of 90 % intervals",
+    ]  # fmt: skip
+    code, out, _ = call(trained, monkeypatch, capsys, "--report")
+    assert code == 0 and "Bars, on both unseen" in out
+
+
+def test_a_folder_without_figures_or_ensemble_is_told(
+    tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    code, out, _ = call(tmp_path / "none", monkeypatch, capsys, "--report")
+    assert code == 1 and "Train an ensemble" in out
+    code, _, err = call(tmp_path / "none", monkeypatch, capsys, "--measure")
+    assert code != 0 and "No reward ensemble" in err and "Traceback" not in err
+
+
+# --- what comes of it
+
+
+def test_a_member_stops_when_it_no_longer_gains(
+    config: RewardConfig, table: Table, tmp_path: Path
+) -> None:
+    """With a rate of almost nothing nothing is gained, and the run ends long before its steps."""
+    idle = config.model_copy(
+        update={"steps": 400, "rate": 1e-12, "encoder_rate": 1e-12, "patience": 2, "beta": 0.0}
+    )
+    told = list(train(idle, tmp_path, table))
+    assert len(told) < 100
+    assert (tmp_path / "reward.json").exists()
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_spoils_nothing(
+    config: RewardConfig, table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.prepare(tmp_path, config)
+    school = School.open(config, table)
+    school.step(0)
+    school.step(1)
+    school.save(tmp_path, 2)
+    before = load_file(tmp_path / reward_run.CHECKPOINT)
+    broken = replace(table, scores={**table.scores, "combined": table.combined * 1e200})
+    with pytest.raises(NotANumber, match="lower --rate"):
+        runs.execute(tmp_path, lambda folder: train(config, folder, broken))
+    status = runs.read_status(tmp_path)
+    assert status is not None and status.state == "failed"
+    after = load_file(tmp_path / reward_run.CHECKPOINT)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_an_ensemble_learns_a_rule_and_knows_where_it_was_not(
+    encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a toy world: it ranks unseen sentences, its intervals hold, and it doubts what is foreign."""
+    monkeypatch.setattr(reward_run, "write_measured", lambda *_: None)  # takes long; see `trained`
+    config = RewardConfig(
+        tuning="frozen", members=2, width=64, steps=200, prompts=16, workflows=12, rate=1e-2,
+        warmup=10, evaluate_every=20, prior=0.3, dropout=0.1, averaging=0.9,
+    )  # fmt: skip
+    table = make_table(toy_records(200, 12), (), config, REFERENCE)
+    list(train(config, tmp_path, table))
+    ensemble = Ensemble.load(tmp_path)
+    test = table.take(table.rows(("test",), ("train", "validation", "test")))
+    pairs, _ = pairs_of(test)
+    prompts, sentences = table.texts(pairs)
+    found = ensemble.predict(prompts, sentences)
+    truth = [true_score(p, s) for p, s in zip(prompts, sentences, strict=True)]
+    assert (
+        stats.spearmanr(found.mean, truth).statistic > 0.4
+    )  # the truth has two values: 0.87 at most
+    score = {
+        (int(p), int(s)): c
+        for p, s, c in zip(test.prompt, test.sentence, test.combined, strict=True)
+    }
+    scores = np.array([score[int(p), int(s)] for p, s in pairs])
+    assert 0.8 < ((found.low <= scores) & (scores <= found.high)).mean() <= 1
+    foreign = ensemble.predict(["zzz qqq xxxxx jjjj wwww kkkkk"] * len(sentences), sentences)
+    assert foreign.spread.mean() > 1.3 * found.spread.mean()
+    anatomy, _ = read_anatomy(tmp_path)
+    assert anatomy.data == table.digest and anatomy.calibration is not None
