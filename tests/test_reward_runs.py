@@ -229,8 +229,8 @@ def test_an_ensemble_learns_a_rule_and_knows_where_it_was_not(
     """On a toy world: it ranks unseen sentences, its intervals hold, and it doubts what is foreign."""
     monkeypatch.setattr(reward_run, "write_measured", lambda *_: None)  # takes long; see `trained`
     config = RewardConfig(
-        tuning="frozen", members=2, width=64, steps=200, prompts=16, workflows=12, rate=1e-2,
-        warmup=10, evaluate_every=20, prior=0.3, dropout=0.1, averaging=0.9,
+        tuning="frozen", members=2, width=64, steps=140, prompts=16, workflows=12, rate=1e-2,
+        warmup=10, evaluate_every=35, prior=0.3, dropout=0.1, averaging=0.9,
     )  # fmt: skip
     table = make_table(toy_records(200, 12), (), config, REFERENCE)
     list(train(config, tmp_path, table))

@@ -21,7 +21,7 @@ from flowdesign.__main__ import main
 from flowdesign.catalog import ROOT, installed, known_assets
 from flowdesign.collect import collect
 from flowdesign.collect.again import TOLERANCE, compare
-from flowdesign.config import CollectConfig
+from flowdesign.config import CollectConfig, ScoreConfig, build
 from flowdesign.provenance import ModelHashes
 from flowdesign.records import Filter, Record, Store, StoredRecord, split_of_prompt
 from flowdesign.records.splits import split_of_workflow
@@ -39,6 +39,7 @@ from flowdesign.shipped import (
 )
 from flowdesign.shipped.card import card_of, noise_ceiling
 from flowdesign.shipped.first import MARK
+from flowdesign.standards import read_reference
 from flowdesign.tokens import VOCABULARY, Automaton, decode, random_sentence, sentence_text
 
 LANGUAGE = Automaton(VOCABULARY, known_assets())
@@ -162,6 +163,20 @@ def test_an_empty_store_takes_the_records_in_once(tmp_path: Path, packed: Path) 
         store.purge()
         assert import_once(store, packed) == 0
         assert stored(store) == []
+
+
+def test_what_is_taken_in_has_a_combined_score_unless_somebody_weighs_otherwise(
+    tmp_path: Path, packed: Path
+) -> None:
+    with Store.open(tmp_path / "data") as store:
+        import_once(store, packed)
+        assert store.weights() == build(ScoreConfig, {}).weights
+        whole = [one for one in stored(store) if {"scene_soft", "sharpness"} <= set(one.scores)]
+        assert whole and all(one.combined is not None for one in whole)
+    with Store.open(tmp_path / "own") as store:
+        store.reweigh({"sharpness": 2.0}, read_reference())
+        import_once(store, packed)
+        assert store.weights() == {"sharpness": 2.0}
 
 
 def test_a_store_with_records_of_its_own_is_left_alone(tmp_path: Path, packed: Path) -> None:

@@ -6,14 +6,17 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
 from filelock import FileLock
 
+from flowdesign.config import ScoreConfig, build
 from flowdesign.records import Store
 from flowdesign.runs import replace_text
 from flowdesign.shipped.packed import FILES, PACKED, unpack
+from flowdesign.standards import NoStandard, read_reference
 
 MARK = "shipped.json"  # in the store's folder: what was taken in, and whether to the end
 AT_ONCE = 2000  # records in one transaction
@@ -37,9 +40,17 @@ def import_once(store: Store, *paths: Path) -> int:
             return 0
         _write(mark, "begun", files)
         count = sum(load(store, path) for path in files)
+        _weigh(store)
         _write(mark, "done", files)
     log.info("took in %d shipped records", count)
     return count
+
+
+def _weigh(store: Store) -> None:
+    """Give the records a combined score by the usual weights, if nobody has chosen others."""
+    with suppress(NoStandard):
+        if not store.weights():
+            store.reweigh(build(ScoreConfig, {}).weights, read_reference())
 
 
 def load(store: Store, path: Path = PACKED) -> int:
