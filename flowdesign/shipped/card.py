@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -116,7 +117,9 @@ def _score_row(
     values = [one.scores[name] for one in records if name in one.scores]
     seeds = [[o.scores[name] for o in group if name in o.scores] for group in groups.values()]
     spread = stdev(values) if len(values) > 1 else 0.0
-    return f"| {name} | {len(values):,} | {fmean(values):.4g} | {spread:.4g} | {noise_ceiling(seeds):.2f} |"
+    known = noise_ceiling(seeds)
+    ceiling = "-" if math.isnan(known) else f"{known:.2f}"
+    return f"| {name} | {len(values):,} | {fmean(values):.4g} | {spread:.4g} | {ceiling} |"
 
 
 def _how(head: Head, path: Path) -> str:
@@ -151,7 +154,7 @@ def _stopped(head: Head) -> str:
 
 
 def _flag_of(path: Path) -> str:
-    return f" --file assets/{path.name}" if path in (MORE, GRID) else ""
+    return f" --file assets/{path.name}" if path.name in (MORE.name, GRID.name) else ""
 
 
 def _flag(name: str, value: object) -> str:
