@@ -11,7 +11,6 @@ from typing import Any
 import gradio as gr
 
 from flowdesign.catalog import CatalogError, Installed, installed
-from flowdesign.lm import WeightsNotFound
 from flowdesign.request import BadRequest, check_prompt
 from flowdesign.tokens import (
     VOCABULARY,
@@ -65,6 +64,7 @@ class Explain:
 
     def explain(self, place: Any, prompt: str, sentence: str) -> str:
         """Judge every choice of the sentence for the prompt; what is wrong in words."""
+        from flowdesign.lm import WeightsNotFound  # loads torch
         from flowdesign.reward.ensemble import RewardError
         from flowdesign.tokens import VocabularyMismatch
 
