@@ -312,10 +312,12 @@ def test_the_true_score_stands_beside_the_expected_one(store: SharedStore) -> No
 
 
 def test_without_an_ensemble_there_is_no_critic(tmp_path: Path) -> None:
-    critics = Critics(tmp_path)
+    folder = tmp_path / "reward"
+    critics = Critics(folder)
     assert critics.folder is None and critics.usual() is None and critics.at_hand() is None
-    (tmp_path / "reward.json").write_text("{}")
-    assert critics.folder == tmp_path and critics.usual() is None  # damaged: the log says why
+    folder.mkdir()
+    (folder / "reward.json").write_text("{}")
+    assert critics.folder == folder and critics.usual() is None  # damaged: the log says why
     assert critics.at_hand() is None
 
 
