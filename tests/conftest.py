@@ -38,6 +38,14 @@ def find_browser() -> str | None:
     return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a tiny text encoder, for reward models."""
+    from reward_toys import write_tiny_encoder
+
+    return write_tiny_encoder(tmp_path_factory.mktemp("encoder") / "bert")
+
+
 @pytest.fixture(scope="module")
 def serve() -> Iterator[Callable[..., str]]:
     """Serve the app around a studio, or around a Future of one; gives its address.

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from reward_toys import REFERENCE, toy_config, toy_records, write_tiny_encoder
+from reward_toys import REFERENCE, toy_config, toy_records
 from safetensors.torch import load_file, save_file
 
 from flowdesign import runs
@@ -32,11 +32,6 @@ from flowdesign.reward.words import Words
 from flowdesign.tokens import VOCABULARY, Vocabulary, VocabularyMismatch
 
 TOKENS = len(VOCABULARY.tokens)
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_tiny_encoder(tmp_path_factory.mktemp("encoder") / "bert")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from reward_toys import REFERENCE, toy_config, toy_records, true_score, write_tiny_encoder
+from reward_toys import REFERENCE, toy_config, toy_records, true_score
 from run_toys import check_that_it_goes_on_exactly
 from safetensors.torch import load_file
 from scipy import stats
@@ -25,11 +25,6 @@ from flowdesign.reward.run import School, train
 from flowdesign.reward.snapshot import load_table, save_table
 from flowdesign.reward.training import NotANumber
 from flowdesign.ui import reward_card
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_tiny_encoder(tmp_path_factory.mktemp("encoder") / "bert")
 
 
 @pytest.fixture(scope="module")

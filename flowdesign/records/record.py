@@ -25,9 +25,7 @@ from flowdesign.workflow import Workflow
 Choice = Literal["left", "right", "tie", "skip"]
 CHOICES: tuple[Choice, ...] = get_args(Choice)
 STARS = range(1, 6)
-PREDICTED = (
-    "predicted"  # what a reward ensemble expects of a record: filtered and sorted as a score
-)
+PREDICTED = "predicted"  # the score under which is kept what a reward ensemble expects
 COMBINED = "combined"  # the scorer under which `Store.reweigh` keeps the weighted sum
 _SHA = re.compile(r"[0-9a-f]{64}")
 

@@ -47,7 +47,7 @@ def contributions(
 
     Raises ValueError for a sentence outside the language.
     """
-    if not _is_whole(sentence, language):
+    if not language.accepts(sentence):
         raise ValueError("The sentence is not of this language, or not at its end.")
     changes = list(variants(sentence, language, random.Random(f"ablation/{seed}")))
     sentences = [tuple(sentence), *(variant for _, _, variant in changes)]
@@ -63,12 +63,3 @@ def contributions(
             )
         )  # fmt: skip
     return found
-
-
-def _is_whole(sentence: Sequence[int], language: Automaton) -> bool:
-    state = language.start()
-    for token in sentence:
-        if token not in language.allowed(state):
-            return False
-        state = language.advance(state, token)
-    return language.done(state)

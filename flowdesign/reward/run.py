@@ -5,8 +5,8 @@ All members learn in one process, side by side in threads; they share nothing th
 gained for `patience` looks stops. When all have stopped, or the steps are done, the best states become
 the ensemble, which is calibrated on the validation prompts and measured on the test split.
 
-What a run needs to go on (weights, their averages, optimisers, best states) is in resume.safetensors, the
-data as they were at the start in resume_data.safetensors.
+What a run needs to go on (weights, their averages, optimisers, best states) is in resume.safetensors,
+the data as they were at the start in resume_data.safetensors.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from flowdesign.reward.encoder import Encoder
 from flowdesign.reward.ensemble import Anatomy, Ensemble, Values
 from flowdesign.reward.measuring import write_measured
 from flowdesign.reward.snapshot import load_table, save_table
-from flowdesign.reward.training import Lessons, Trainee
+from flowdesign.reward.training import Lessons, Trainee, set_weights
 from flowdesign.runs import Steps, replace_file
 
 CHECKPOINT = "resume.safetensors"
@@ -63,9 +63,11 @@ def train(config: RewardConfig, folder: Path, table: Table | None = None) -> Ste
     Raises RewardDataError, lm.WeightsNotFound, NotANumber.
     """
     torch.set_num_threads(config.threads)
-    table = load_table(folder) or table or read_table(config)
+    known = load_table(folder)
+    table = known or table or read_table(config)
     check_table(table)
-    save_table(table, folder)
+    if known is None:
+        save_table(table, folder)
     school = School.open(config, table)
     for index in range(school.restore(folder), config.steps):
         if school.is_done:
@@ -149,9 +151,7 @@ class School:
     def graduates(self) -> Ensemble:
         """The ensemble of the members' best states; they do not learn on."""
         for trainee, progress in zip(self.trainees, self.progress, strict=True):
-            with torch.no_grad():
-                for name, weight in trainee.model.learned().items():
-                    weight.copy_(progress.weights[name])
+            set_weights(trainee.model.learned(), progress.weights)
         models = [trainee.model for trainee in self.trainees]
         return Ensemble(models, self.anatomy, threads=self.config.workers)
 
@@ -220,9 +220,8 @@ def _refill(
     trainee: Trainee, progress: Progress, read: Callable[[str], Tensor], names: set[str]
 ) -> None:
     here = f"{trainee.member}/"
-    with torch.no_grad():
-        for name, weight in trainee.model.kept().items():
-            weight.copy_(read(f"{here}weight/{name}"))
+    kept = trainee.model.kept()
+    set_weights(kept, {name: read(f"{here}weight/{name}") for name in kept})
     for name in trainee.average:
         trainee.average[name] = read(f"{here}average/{name}")
     for name, weight in trainee.model.learned().items():

@@ -1,8 +1,8 @@
 """How one member of the ensemble learns: its bootstrap sample, its batches and its loss.
 
 Every step's data and what its dropout leaves out depend on the seed, the member and the step's number
-alone, and nothing else is random once the weights have started; so members may learn side by side and a resumed run repeats no
-step and skips none.
+alone, and nothing else is random once the weights have started; so members may learn side by side and
+a resumed run repeats no step and skips none.
 """
 
 from __future__ import annotations
@@ -166,11 +166,11 @@ class Trainee:
         """The model with its averaged weights, for a while."""
         learned = self.model.learned()
         now = {name: weight.detach().clone() for name, weight in learned.items()}
-        _set(learned, self.average)
+        set_weights(learned, self.average)
         try:
             yield self.model
         finally:
-            _set(learned, now)
+            set_weights(learned, now)
 
     def _chance(self, index: int) -> torch.Generator:
         """What decides on chance within step `index`."""
@@ -255,7 +255,8 @@ def disagreement(
 
 
 @torch.no_grad()
-def _set(weights: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+def set_weights(weights: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """Give weights other values, by name."""
     for name, weight in weights.items():
         weight.copy_(values[name])
 

@@ -47,6 +47,16 @@ class Automaton:
             raise ValueError(f"Token {token} may not follow here; ask `allowed` first.")
         return following
 
+    def accepts(self, tokens: Sequence[int]) -> bool:
+        """Whether the tokens are a sentence, from its start to its end."""
+        state = self.start()
+        for token in tokens:
+            following = self.transitions(state).get(token)
+            if following is None:
+                return False
+            state = following
+        return self.done(state)
+
     def transitions(self, state: State) -> Mapping[int, State]:
         """Return all that may follow: id -> next state."""
         return self._next[state] if state in self._next else self._expand(state)

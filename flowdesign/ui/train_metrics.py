@@ -1,6 +1,7 @@
-"""The metrics of runs, as columns, and their figures: every visitor's page asks for them, so a file is read only once.
+"""The metrics of runs, as columns, and what was measured of their results.
 
-What is appended is read on; a file that a resumed run has rewritten is read again.
+Every visitor's page asks for metrics, so a file is read only once: what is appended is read on; one
+that a resumed run has rewritten is read again.
 """
 
 from __future__ import annotations
