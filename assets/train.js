@@ -1,18 +1,28 @@
 // The Train tab. Gradio runs this when a list or the curves are mounted, with `element`, `trigger` and
 // `watch`: presses reach the server, the focus survives a new drawing, and whoever points at a curve
 // reads its values.
-const press = (name, target) => {
+// A press on the list makes the page want something as a whole: the run to open, then those to compare.
+// It is read when it is sent, so one that is made while another is under way loses nothing.
+let opened = null;
+const wanted = () => [
+  opened ?? element.querySelector("[data-run][aria-current]")?.dataset.run,
+  ...[...element.querySelectorAll("[data-compare]:checked")].map((box) => box.dataset.compare),
+].join(" ");
+if (element.closest("#fd-runs")) window.fdWanted = wanted;
+const pressed = (name, target) => {
   const found = target.closest(`[data-${name}]`);
-  if (!found || !element.contains(found)) return false;
-  if (name === "run") window.fdOpenRun = found.dataset.run;
-  trigger("click", { [name]: found.dataset[name] });
-  return true;
+  return found && element.contains(found) ? found.dataset[name] : null;
 };
 
 element.addEventListener("click", (event) => {
-  if (!press("run", event.target)) press("back", event.target);
+  const run = pressed("run", event.target);
+  const back = pressed("back", event.target);
+  if (run) {
+    window.fdOpenRun = opened = run;
+    trigger("click");
+  } else if (back) trigger("click", { back });
 });
-element.addEventListener("change", (event) => press("compare", event.target));
+element.addEventListener("change", (event) => { if (pressed("compare", event.target)) trigger("click"); });
 
 // A list that is drawn anew while a run is at work takes the focus away, so it is given back.
 const key = (one) => ["run", "compare", "back"].filter((name) => name in one.dataset)
@@ -96,4 +106,4 @@ element.addEventListener("keydown", (event) => {
   if (next !== undefined) showAt(plot, next);
 });
 
-watch("value", () => refocus());
+watch("value", () => { opened = null; refocus(); });

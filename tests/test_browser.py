@@ -5,7 +5,6 @@ as its name says; the others use toy parts, so that they take seconds.
 """
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -26,8 +25,6 @@ pytestmark = pytest.mark.browser
 PROMPT, SEED = "#fd-prompt textarea", "#fd-seed input"
 DESIGN, CANCEL, STATUS = "#fd-design", "#fd-cancel", "#fd-status"
 IMAGES = ".fd-card img"
-FIRST = 10.0  # seconds from the click to the first design, on two cores
-BUSY = 2.0  # a load average above it: other work shares the cores
 
 
 class Toys:
@@ -124,29 +121,20 @@ def address(request: pytest.FixtureRequest, serve: Callable[..., str], served_fo
     return serve(opening)
 
 
-def seconds_to_first(page: Any) -> float:
-    """Ask a fresh page for two designs; the seconds from the click until the first was seen."""
+def ask_for_two(page: Any) -> None:
+    """Ask a fresh page for two designs and wait for them. How soon they come: bench design."""
     set_count(page, 2)
     page.fill(PROMPT, "a red circle left of a blue square, flat style")
-    started = time.monotonic()
     page.click(DESIGN)
-    designs(page, 1, seconds=60)
-    first = time.monotonic() - started
     wait_status(page, "2 designs", seconds=120)
     designs(page, 2)
-    return first
 
 
 def test_from_a_prompt_to_an_image_to_a_file_and_back(
     address: str, visit: Callable[..., Any], tmp_path: Path
 ) -> None:
     page = visit(address)
-    first = seconds_to_first(page)
-    if first >= FIRST and os.getloadavg()[0] > BUSY:
-        page = visit(address)
-        first = seconds_to_first(page)
-    assert first < FIRST
-    wait_status(page, "2 designs")
+    ask_for_two(page)
     seed = page.input_value(SEED)
     saved = []
     for link in page.locator(".fd-card").first.locator("a.fd-get").all():
@@ -204,13 +192,12 @@ def test_escape_stops_the_work_within_a_second(toys: Toys, visit: Callable[..., 
     page.fill(PROMPT, "a red star")
     page.keyboard.press("Control+Enter")
     wait_status(page, "Rendering 1 of 4")
-    started = time.monotonic()
+    before = toys.renderer.steps_done
     page.keyboard.press("Escape")
     wait_status(page, "Stopped after 0 designs")
     page.wait_for_selector(f"{DESIGN}:enabled")
-    took = time.monotonic() - started  # a step takes 0.05 s
-    assert took < (2 if os.getloadavg()[0] <= BUSY else 8)  # the whole render takes 40 s
     steps = toys.renderer.steps_done
+    assert steps - before < 100  # the whole work is 800 steps, which take 40 s
     time.sleep(0.5)
     assert toys.renderer.steps_done <= steps + 1
     assert "Stopped" in page.inner_text(".fd-card")

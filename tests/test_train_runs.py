@@ -126,7 +126,9 @@ def test_a_killed_run_shows_crashed_with_its_last_lines_and_goes_on(start: Launc
     view = tab(start)
     shown = view.show(OWNER, Place("mine"))
     assert "crashed" in shown[view.head] and "signal 9" in shown[view.head]
-    assert f"Step(index={run.step - 1}" in shown[view.head].replace("&#x27;", "'")
+    # What a step says is printed after it is recorded, so the kill may have come in between.
+    told = [f"Step(index={step}" in shown[view.head] for step in (run.step - 1, run.step - 2)]
+    assert any(told)
     assert shown[view.actions.resume] == gr.update(visible=True, interactive=True)
     view.actions.do_resume(OWNER, Place("mine"))
     done = reaches(start, "mine", "finished")

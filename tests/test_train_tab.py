@@ -32,10 +32,6 @@ def tab(start: Launcher, space: bool = False) -> Train:
         return Train(start, Gate(AccessConfig(space=space)), where, Critics())
 
 
-def event(**sent: Any) -> Any:
-    return gr.EventData(None, sent)
-
-
 # --- the tab
 
 
@@ -53,7 +49,7 @@ def test_the_tab_shows_what_the_folders_say(start: Launcher) -> None:
     assert "--shape rises" in shown[view.options]
     assert "finished after step 6 of 6" in shown[view.log]
     assert "Nothing has been deleted" in shown[view.actions.trash]
-    other = view.press(OWNER, shown[view.place], event(run="one"))
+    other = view.press(OWNER, shown[view.place], "one")
     assert other[view.place].opened == "one" and "Report of one" in other[view.report]
 
 
@@ -75,13 +71,13 @@ def test_runs_are_compared_in_one_chart(start: Launcher) -> None:
     finished(start.book.root, "one")
     finished(start.book.root, "two", "rises")
     view = tab(start)
-    shown = view.press(OWNER, Place("one"), event(compare="two"))
+    shown = view.press(OWNER, Place("one"), "one two")
     assert shown[view.place].ticked == ("two",)
     chart = shown[view.curves].split("<figure")[1]
     assert chart.count("<polyline") == 4 and "one member 0" in chart and "two member 1" in chart
     assert '<th scope="row">shape</th><td>rises</td><td>falls</td>' in shown[view.options]
     assert ">steps</th>" not in shown[view.options]  # they are the same
-    back = view.press(OWNER, shown[view.place], event(compare="two"))
+    back = view.press(OWNER, shown[view.place], "one")
     assert back[view.place].ticked == ()
 
 

@@ -25,6 +25,7 @@ class Benchmark:
 
 
 _ALL = (
+    Benchmark("design", "flowdesign.bench.design", "seconds from a request to its first image"),
     Benchmark("records", "flowdesign.bench.records", "the store, from 1,000 to 1,000,000 records"),
     Benchmark("label", "flowdesign.bench.label", "50 raters at once over HTTP, 2,000 votes"),
     Benchmark("collect", "flowdesign.bench.collect", "images rendered and scored in a second"),

@@ -28,7 +28,7 @@ from flowdesign.ui.data_predict import expected_of
 from flowdesign.ui.data_weights import Weights
 from flowdesign.ui.files import Exports
 from flowdesign.ui.gate import Gate
-from flowdesign.ui.handlers import QUIET, Updates, pressed, pressing
+from flowdesign.ui.handlers import NEWEST_WINS, QUIET, Updates, pressed, pressing
 from flowdesign.ui.jobs import Jobs
 from flowdesign.ui.jobs_view import JobsView
 from flowdesign.ui.shared import SharedStore
@@ -36,7 +36,6 @@ from flowdesign.ui.style import ASSETS
 
 FILTERED = ("browse", "charts")  # sub-tabs
 PAGE = 48  # tiles: a whole number of rows in most widths
-NEWEST_WINS: dict[str, Any] = QUIET | {"trigger_mode": "always_last"}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ import gradio as gr
 
 # A handler that answers in a moment: past the queue, without a progress bar, and no public endpoint.
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+# The same for what a person may press faster than it is answered: the last press is answered too.
+NEWEST_WINS: dict[str, Any] = QUIET | {"trigger_mode": "always_last"}
 Updates = dict[Any, Any]  # {component: new value}
 
 

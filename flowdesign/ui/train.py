@@ -20,7 +20,7 @@ from flowdesign.lease import LeaseError
 from flowdesign.ui import cards, train_view
 from flowdesign.ui.critics import Critics, is_ensemble
 from flowdesign.ui.gate import Gate
-from flowdesign.ui.handlers import QUIET, Updates, pressed
+from flowdesign.ui.handlers import NEWEST_WINS, QUIET, Updates
 from flowdesign.ui.reward_explain import Explain
 from flowdesign.ui.style import ASSETS
 from flowdesign.ui.train_actions import RunActions
@@ -41,6 +41,8 @@ FOLLOW = (
     " run.focus({ preventScroll: true });"
     ' run.scrollIntoView({ block: "nearest" }); });'
 )
+
+WANTED = "(place, wanted) => [place, window.fdWanted()]"
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Train:
         with gr.Row(elem_id="fd-train-runs"):
             with gr.Column(scale=2, min_width=300, elem_id="fd-run-list"):
                 self.list = cards.html(elem_id="fd-runs", js_on_load=script)
+                self.wanted = gr.Textbox(visible=False)
             with gr.Column(scale=5, min_width=300, elem_id="fd-run-opened"):
                 self.head = cards.html(elem_id="fd-run-head", js_on_load=FOLLOW)
                 self.actions = RunActions(self.launcher, self.gate)
@@ -116,7 +119,13 @@ class Train:
         looking = gate.reads_for(self.look)
         self.timer.tick(looking, [self.place, self.marks], self.drawn, **QUIET)
         pressing = [*outputs, *self.actions.outputs]
-        self.list.click(gate.reads_for(self.press), self.place, pressing, **QUIET)
+        self.list.click(
+            gate.reads_for(self.press),
+            [self.place, self.wanted],
+            pressing,
+            js=WANTED,
+            **NEWEST_WINS,
+        )
         self.actions.connect(self.place, outputs, self.show, self.open_run)
         self.new.connect(self.place, [*outputs, self.tabs], self.open_new)
         self.explain.connect(self.place, self.folder_of)
@@ -129,17 +138,17 @@ class Train:
         parts = self.new.show(may, *names) | self.actions.show_trash(person)
         return parts | self.show(person, place)
 
-    def press(self, person: Person, place: Place, event: gr.EventData) -> Updates:
-        """Open the run whose button was pressed, or compare the one whose box was ticked."""
+    def press(self, person: Person, place: Place, wanted: str) -> Updates:
+        """Open the first of the runs that the page wants, and compare the others."""
         place = place or Place()
-        if name := pressed(event, "run"):
-            quiet = {self.actions.said: ""} | self.actions.close()
-            return quiet | self.open_run(person, place, name)
-        name = pressed(event, "compare")
-        kept = tuple(one for one in place.ticked if one != name)
-        if name and name not in place.ticked:
-            kept = (*kept, name)[-COMPARED:]
-        return self.show(person, replace(place, ticked=kept))
+        opened, *ticked = (wanted or "").split(" ")
+        kept = [one for one in place.ticked if one in ticked]
+        kept += [one for one in ticked if one not in kept]
+        wanted = Place(opened or place.opened, tuple(kept[-COMPARED:]))
+        quiet = (
+            {self.actions.said: ""} | self.actions.close() if wanted.opened != place.opened else {}
+        )
+        return quiet | self.show(person, wanted)
 
     def open_run(self, person: Person, place: Place, name: str) -> Updates:
         """Open a run."""
