@@ -24,7 +24,7 @@ run: install
 # Where no Chromium can be had the browser tests are skipped, saying so.
 test: install
 	@.ci/chromium || true
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 check: install
 	$(BIN)/ruff check

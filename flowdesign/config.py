@@ -239,6 +239,9 @@ class RewardConfig(RunConfig, WeightConfig):
     bootstrap: Literal["pairs", "prompts", "none"] = Field(
         "pairs", description="what a member's training sample is drawn from, with replacement"
     )
+    sample: float = Field(
+        3.0, gt=0, description="size of that sample, in multiples of the number of pairs or prompts"
+    )
     dtype: Literal["fp32", "bf16"] = Field("fp32", description="type of the computation")
     device: str = Field("cpu", description="torch device")
     steps: int = Field(700, ge=1, description="optimiser steps of a member")

@@ -3,9 +3,6 @@
 import time
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file
-
 from flowdesign import runs
 from flowdesign.config import RunConfig, Step
 
@@ -22,6 +19,9 @@ def check_that_it_goes_on_exactly(
     config: RunConfig, work: runs.Work, folder: Path, checkpoint: str
 ) -> None:
     """Six steps with a stop after the third leave the weights and metrics of six without one."""
+    import torch  # here, since processes that tests start import this file too
+    from safetensors.torch import load_file
+
     whole, parts = folder / "whole", folder / "parts"
     for each in (whole, parts):
         runs.prepare(each, config)

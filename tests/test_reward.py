@@ -220,7 +220,9 @@ def test_members_learn_from_different_samples(config: RewardConfig, table: Table
     lessons = Lessons.of(table, table.training)
     one, other = (bootstrap(config, lessons, member) for member in (0, 1))
     assert (one != other).any() and (one == bootstrap(config, lessons, 0)).all()
-    assert one.mean() == pytest.approx(1, abs=0.25)
+    assert one.mean() == pytest.approx(config.sample, rel=0.25)
+    once = bootstrap(config.model_copy(update={"sample": 1.0}), lessons, 0)
+    assert once.mean() == pytest.approx(1, abs=0.25) and (once == 0).mean() > (one == 0).mean()
     by_prompt = bootstrap(config.model_copy(update={"bootstrap": "prompts"}), lessons, 0)
     assert all(len(set(by_prompt[lessons.prompt == p])) == 1 for p in set(lessons.prompt))
     assert set(bootstrap(config.model_copy(update={"bootstrap": "none"}), lessons, 0)) == {1}

@@ -145,7 +145,7 @@ class Ensemble:
         self.anatomy = anatomy
         self.vocabulary = vocabulary
         self.threads = threads
-        self.device = self.members[0].head[1].weight.device
+        self.device = self.members[0].head.weight.device
         self._read: list[OrderedDict[str, Prompts]] = [OrderedDict() for _ in self.members]
         self._lock = Lock()
 

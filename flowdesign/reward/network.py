@@ -40,11 +40,9 @@ class RewardModel(nn.Module):
         self.shape = shape
         self.reader = READERS[shape.reader](encoder, shape)
         self.words = Words(shape.tokens, self.reader.words_width, self.reader.words_std)
-        self.head = nn.Sequential(
-            nn.LayerNorm(self.reader.width), nn.Linear(self.reader.width, 2 * shape.heads)
-        )
+        self.head = nn.Linear(self.reader.width, 2 * shape.heads)
         self.prior = Prior(shape)
-        nn.init.zeros_(self.head[1].bias)
+        nn.init.zeros_(self.head.bias)
         # Logarithms of how often votes are ties, and of how sharply they follow the score.
         self.tie, self.sharpness = (nn.Parameter(torch.tensor(0.0)) for _ in range(2))
         self._learned = [name for name, p in self.named_parameters() if p.requires_grad]

@@ -64,17 +64,20 @@ class Dropout(nn.Module):
 
 
 class Pooled(nn.Module):
-    """A network over the mean of the prompt's hidden states and the sum of the sentence's words."""
+    """A network over the mean of the prompt's hidden states and the sum of the sentence's words.
+
+    Nothing in it is normalised but the prompt's mean, to a fixed length: layer norms, which tie all that
+    a word adds to what the others add, cost a fifth of the error on the miniature world.
+    """
 
     words_std = 0.1  # of a word's vector at the start
+    length = 8.0  # of a prompt's vector
 
     def __init__(self, encoder: Encoder, shape: Shape) -> None:
         super().__init__()
         self.width = self.words_width = shape.width
-        self.entrance = nn.LayerNorm(encoder.width)
         self.dropout = Dropout(shape.dropout)
         self.heard = nn.Sequential(nn.Linear(encoder.width, shape.width), nn.GELU())
-        self.said = nn.Sequential(nn.LayerNorm(shape.width), nn.GELU())
         widths = [2 * shape.width, *[shape.width] * shape.layers]
         self.layers = nn.ModuleList(
             nn.Sequential(nn.Linear(inside, outside), nn.GELU())
@@ -83,7 +86,8 @@ class Pooled(nn.Module):
 
     def read_prompts(self, encoder: Encoder, pieces: Pieces) -> tuple[Tensor, Tensor]:
         """One vector for each prompt."""
-        states = self.entrance(mean_of(encoder.read(pieces), pieces.there))[:, None]
+        mean = mean_of(encoder.read(pieces), pieces.there)
+        states = self.length * functional.normalize(mean, dim=-1)[:, None]
         return states, torch.ones_like(pieces.there[:, :1])
 
     def forward(
@@ -91,7 +95,7 @@ class Pooled(nn.Module):
     ) -> Tensor:
         """Vectors (pairs, places, width) to (pairs, width)."""
         heard = self.heard(prompts.states[:, 0])[which]
-        said = self.said((vectors * there.to(vectors)[..., None]).sum(1))
+        said = functional.gelu((vectors * there.to(vectors)[..., None]).sum(1))
         hidden: Tensor = self.dropout(torch.cat([heard, said], -1))
         for layer in self.layers:
             hidden = self.dropout(layer(hidden))
@@ -110,7 +114,7 @@ class Crossed(nn.Module):
     def __init__(self, encoder: Encoder, shape: Shape) -> None:
         super().__init__()
         self.width = self.words_width = shape.width
-        self.entrance = nn.LayerNorm(encoder.width)
+        self.entrance, self.exit = nn.LayerNorm(encoder.width), nn.LayerNorm(shape.width)
         self.dropout = Dropout(shape.dropout)
         self.layers = nn.ModuleList(
             Layer(shape.width, encoder.width, self.dropout) for _ in range(shape.layers)
@@ -129,7 +133,8 @@ class Crossed(nn.Module):
         for number, layer in enumerate(self.layers):
             asks = 1 if number == last else hidden.shape[1]
             hidden = layer(hidden, there, asks, prompts, which)
-        return hidden[:, 0]
+        read: Tensor = self.exit(hidden[:, 0])
+        return read
 
 
 class Layer(nn.Module):
@@ -184,6 +189,7 @@ class Joint(nn.Module):
     def __init__(self, encoder: Encoder, shape: Shape) -> None:
         super().__init__()
         self.width = self.words_width = encoder.width
+        self.exit = nn.LayerNorm(encoder.width)
 
     def read_prompts(self, encoder: Encoder, pieces: Pieces) -> tuple[Tensor, Tensor]:
         """The input vectors of the prompts."""
@@ -200,7 +206,8 @@ class Joint(nn.Module):
         order = mask.logical_not().to(torch.uint8).argsort(dim=1, stable=True)
         packed = torch.cat([before, vectors], 1).take_along_dim(order[..., None], 1)
         mask, said = (flags.take_along_dim(order, 1) for flags in (mask, said))
-        return mean_of(encoder.read_vectors(packed, mask.long()), said)
+        read: Tensor = self.exit(mean_of(encoder.read_vectors(packed, mask.long()), said))
+        return read
 
 
 def _linears(*sizes: tuple[int, int]) -> tuple[nn.Linear, ...]:

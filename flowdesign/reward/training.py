@@ -84,14 +84,14 @@ def _teaching(table: Table) -> Ballots:
 
 
 def bootstrap(config: RewardConfig, lessons: Lessons, member: int) -> NDArray[np.int64]:
-    """How often each pair is in the member's sample: Poisson(1), as drawing with replacement gives
-    (Oza and Russell 2001), by pair or by prompt."""
+    """How often each pair is in the member's sample: Poisson(`sample`), as drawing with replacement
+    gives (Oza and Russell 2001), by pair or by prompt."""
     rng = np.random.default_rng([config.seed, member, 1])
     if config.bootstrap == "none":
         return np.ones(len(lessons), np.int64)
     if config.bootstrap == "prompts":
-        return _some(rng.poisson(1.0, len(lessons.prompts))[lessons.prompt])
-    return _some(rng.poisson(1.0, len(lessons)))
+        return _some(rng.poisson(config.sample, len(lessons.prompts))[lessons.prompt])
+    return _some(rng.poisson(config.sample, len(lessons)))
 
 
 def _some(counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -113,7 +113,9 @@ class Trainee:
         self.weights = bootstrap(config, lessons, member)
         self.optimiser = _optimiser(model, config)
         self.average = {name: weight.detach().clone() for name, weight in model.learned().items()}
-        votes = np.random.default_rng([config.seed, member, 3]).poisson(1.0, len(lessons.ballots))
+        votes = np.random.default_rng([config.seed, member, 3]).poisson(
+            config.sample, len(lessons.ballots)
+        )
         self._votes = np.repeat(np.arange(len(votes)), _some(votes)).tolist()
         self._of_prompt: dict[int, list[int]] = {}
         for pair in np.flatnonzero(self.weights).tolist():
