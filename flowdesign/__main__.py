@@ -211,9 +211,8 @@ def reward(flags: argparse.Namespace) -> int:
     if not flags.report:
         _quiet()
         from flowdesign.reward.ensemble import RewardError
-        from flowdesign.reward.training import NotANumber
 
-        with _telling(NotANumber, RewardError):
+        with _telling(runs.NotANumber, RewardError):
             if flags.measure:
                 command.measure(config, folder)
             elif not _train_reward(config, folder, flags):

@@ -148,6 +148,55 @@ class SFTConfig(RunConfig):
     save_every: int = Field(50, ge=1, description="steps between two checkpoints")
 
 
+class GRPOConfig(RunConfig):
+    """GRPO against the reward ensemble (paper, phase 2). Nothing is rendered.
+
+    A step is `prompts` groups of `group` workflows that the policy says, and `updates` updates of its
+    weights from them. The reward is the ensemble's lower bound.
+    """
+
+    incidental: ClassVar[frozenset[str]] = RunConfig.incidental | {"save_every", "at_once"}
+
+    run: RunName = Field("policy_grpo", description="name of the folder under checkpoints/")
+    start: str = Field("policy_sft", description="run or folder of the SFT policy to start from")
+    reward: str = Field("reward", description="run or folder of the reward ensemble")
+    trust: float = Field(1.0, ge=0, description="k of the reward: mean - k x spread")
+    dtype: Literal["nf4", "bf16", "fp32"] = Field("nf4", description="how the base is held")
+    device: str = Field("cpu", description="torch device")
+    steps: int = Field(200, ge=1, description="rollouts")
+    prompts: int = Field(8, ge=1, description="prompts in a step")
+    group: int = Field(8, ge=2, description="workflows for each prompt")
+    at_once: int = Field(4, ge=1, description="prompts whose workflows are in memory at once")
+    updates: int = Field(1, ge=1, description="updates of the weights from one rollout")
+    temperature: float = Field(1.0, gt=0, le=2, description="of the rollout")
+    lora_rate: float = Field(3e-4, gt=0, description="peak learning rate of the LoRA weights")
+    rows_rate: float = Field(1e-3, gt=0, description="peak learning rate of the token rows")
+    warmup: int = Field(5, ge=0, description="steps until the peak learning rate")
+    scaled: bool = Field(True, description="divide advantages by the group's standard deviation")
+    contrast: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of what a workflow earns for other prompts that its reward loses",
+    )
+    foils: int = Field(4, ge=1, description="other prompts that each workflow is judged for")
+    clip_low: float = Field(0.2, gt=0, lt=1, description="the ratio is clipped to 1 - this")
+    clip_high: float = Field(0.2, gt=0, description="the ratio is clipped to 1 + this")
+    divergence: float = Field(
+        0.02, ge=0, description="weight of the KL divergence from the SFT policy"
+    )
+    entropy: float = Field(
+        0.0, ge=0, description="weight of the entropy of the choices, at the start"
+    )
+    least_entropy: float = Field(
+        0.0, ge=0, description="nats a choice below which that weight grows; 0 leaves it as it is"
+    )
+    evaluate_every: int = Field(
+        10, ge=1, description="steps between two looks at validation prompts"
+    )
+    save_every: int = Field(10, ge=1, description="steps between two checkpoints")
+
+
 class ZooConfig(RunConfig):
     """Train the miniature models from nothing."""
 
@@ -244,12 +293,12 @@ class RewardConfig(RunConfig, WeightConfig):
     )
     dtype: Literal["fp32", "bf16"] = Field("fp32", description="type of the computation")
     device: str = Field("cpu", description="torch device")
-    steps: int = Field(700, ge=1, description="optimiser steps of a member")
-    prompts: int = Field(12, ge=1, description="prompts in a step")
-    workflows: int = Field(24, ge=1, description="workflows of each prompt in a step")
-    rate: float = Field(2e-3, gt=0, description="peak learning rate of the reader")
-    encoder_rate: float = Field(5e-4, gt=0, description="peak learning rate of the encoder")
-    decay: float = Field(0.05, ge=0, description="weight decay")
+    steps: int = Field(1250, ge=1, description="optimiser steps of a member")
+    prompts: int = Field(16, ge=1, description="prompts in a step")
+    workflows: int = Field(9, ge=1, description="workflows of each prompt in a step")
+    rate: float = Field(3e-3, gt=0, description="peak learning rate of the reader")
+    encoder_rate: float = Field(2e-4, gt=0, description="peak learning rate of the encoder")
+    decay: float = Field(0.01, ge=0, description="weight decay")
     dropout: float = Field(
         0.3,
         ge=0,
@@ -266,12 +315,12 @@ class RewardConfig(RunConfig, WeightConfig):
     votes: int = Field(32, ge=1, description="votes in a step, where there are any")
     warmup: int = Field(40, ge=0, description="steps until the peak learning rate")
     evaluate_every: int = Field(
-        25, ge=1, description="steps between two looks at validation prompts"
+        50, ge=1, description="steps between two looks at validation prompts"
     )
     patience: int = Field(10, ge=1, description="looks without gain after which a member stops")
     trust: float = Field(1.0, ge=0, description="k of the lower bound: mean - k x spread")
     workers: int = Field(2, ge=1, description="members that learn at once, one thread each")
-    save_every: int = Field(25, ge=1, description="steps between two checkpoints")
+    save_every: int = Field(50, ge=1, description="steps between two checkpoints")
 
     @property
     def left_out(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ training alike.
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -149,6 +149,13 @@ class Policy:
         head = json.dumps(asdict(self.anatomy), indent=2) + "\n"
         (folder / "policy.json").write_text(head, encoding="utf-8")
 
+    def twin(self) -> "Policy":
+        """A policy that says the same and learns on its own. The base's weights are held once."""
+        shared = {id(p): p for p in self.trunk.parameters() if not p.requires_grad}
+        other = copy(self)
+        other.trunk, other.rows = deepcopy(self.trunk, shared), deepcopy(self.rows)
+        return other
+
     def trainable(self) -> dict[str, Tensor]:
         """The weights that training changes, by name: "lora...." and "rows....", float32."""
         lora = {f"lora.{n}": p for n, p in self.trunk.named_parameters() if p.requires_grad}
@@ -160,9 +167,7 @@ class Policy:
         `prompts` has one prompt for each sentence; equal ones are read once. Row i has as many
         meaningful places as sentence i has tokens.
         """
-        unique = list(dict.fromkeys(prompts))
-        context = self._read(unique)
-        context.keep([unique.index(prompt) for prompt in prompts])
+        context = self._context(prompts)
         longest = max(map(len, sentences))
         begin = self.rows.begin
         ids = torch.tensor([[begin, *s[:-1]] + [begin] * (longest - len(s)) for s in sentences])
@@ -221,17 +226,23 @@ class Policy:
         language = self.automaton if constrained else free
         for first in range(0, n, GROUP):
             indices = range(first, min(first + GROUP, n))
-            session = self.open(prompt, len(indices))
+            session = self.open([prompt] * len(indices))
             for said in say(session, indices, draw, language, self.rows.begin, cancel):
                 valid = not decode(said.tokens, self.vocabulary).problems
                 yield Sample(said.index, said.tokens, said.logprob, valid)
 
-    def open(self, prompt: str, n: int) -> "PolicySession":
-        """Read the prompt once and get ready to say `n` sentences after it."""
+    def open(self, prompts: Sequence[str]) -> "PolicySession":
+        """Get ready to say a sentence after each prompt; equal prompts are read once."""
         with torch.no_grad():
-            context = self._read([prompt])
-        context.keep([0] * n)
-        return PolicySession(self.rows, context)
+            return PolicySession(self.rows, self._context(prompts))
+
+    def _context(self, prompts: Sequence[str]) -> lm.Context:
+        """What a group has read when it starts to speak: a prompt each."""
+        unique = list(dict.fromkeys(prompts))
+        place = {prompt: at for at, prompt in enumerate(unique)}
+        context = self._read(unique)
+        context.keep([place[prompt] for prompt in prompts])
+        return context
 
     def _read(self, prompts: Sequence[str]) -> lm.Context:
         """Read the prompts, padded on the left to one length."""

@@ -51,6 +51,10 @@ class RunError(RuntimeError):
     """A run that cannot be started or continued."""
 
 
+class NotANumber(ArithmeticError):
+    """The loss is not a number any more: nothing that can be learned from comes after it."""
+
+
 class RunBusy(RunError):
     """Another process is at work in the run's folder."""
 

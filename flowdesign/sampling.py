@@ -158,6 +158,13 @@ def only(logits: Tensor, allowed: Sequence[int]) -> Tensor:
     return torch.full_like(logits, -torch.inf).index_copy(0, places, logits[places])
 
 
+def padded(sentences: Sequence[Sequence[int]], device: str | torch.device = "cpu") -> Tensor:
+    """Sentences as (sentences, longest), -1 after their end."""
+    longest = max(map(len, sentences))
+    rows = [[*sentence, *[-1] * (longest - len(sentence))] for sentence in sentences]
+    return torch.tensor(rows, device=device)
+
+
 def _nucleus(weights: Tensor, top_p: float) -> Tensor:
     """Drop all but the fewest most likely tokens that hold `top_p` of the probability."""
     ordered, order = weights.sort(descending=True)

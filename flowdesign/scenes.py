@@ -161,6 +161,9 @@ def caption(spec: Spec, rng: random.Random) -> str:
     return text + (rng.choice(STYLE_PHRASES).format(spec.style) if spec.style else "")
 
 
+SPLITS = ("train", "test")
+
+
 def split_of(prompt: str) -> str:
     """'test' for the share of all prompts that is never trained on, else 'train'; by hash."""
     digest = hashlib.sha256(" ".join(prompt.lower().split()).encode()).digest()
@@ -174,7 +177,12 @@ def random_prompt(
     category: str | None = None,
     variant: bool | None = None,
 ) -> str:
-    """Draw a prompt of the grammar from one split; what is None is drawn too (1 in 3 a variant)."""
+    """Draw a prompt of the grammar from one split; what is None is drawn too (1 in 3 a variant).
+
+    Raises ValueError for another split than train or test.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"Unknown split '{split}' of the scenes. Known: {', '.join(SPLITS)}.")
     while True:
         where = domain or rng.choice(DOMAINS)
         kind = category or rng.choice(CATEGORIES)

@@ -12,27 +12,25 @@ A step's data depends on the seed and the step's number alone and nothing else i
 checkpoint is weights, optimiser state and a number, and a resumed run repeats no step and skips none.
 """
 
-import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from flowdesign.catalog import known_assets
+from flowdesign.checkpoints import Place, optimiser_of, restore, save
 from flowdesign.config import SFTConfig, Step
 from flowdesign.elsewhere import other_prompt
 from flowdesign.policy import Anatomy, Policy, fingerprint, grammar_mask
 from flowdesign.rates import rate
-from flowdesign.runs import Steps, measured_now, read_status, replace_file
+from flowdesign.runs import Steps, measured_now, read_status
+from flowdesign.sampling import padded
 from flowdesign.scenes import random_prompt
 from flowdesign.tokens import Automaton, random_sentence
 
-CHECKPOINT = "resume.safetensors"
 UNDER_GRAMMAR, FREE = 2000, 500  # how many sentences are measured
 FOR_ONE_PROMPT = 25  # sentences
 SCENE_SHARE = 0.7  # of the prompts; the rest is of the world outside the miniature
@@ -55,17 +53,17 @@ def train(config: SFTConfig, folder: Path) -> Steps:
     torch.manual_seed(config.seed)
     anatomy = Anatomy(config.base, config.rank)
     policy = Policy.create(anatomy, config.dtype, config.device, models=known_assets())
-    optimiser = _optimiser(policy, config)
+    optimiser = optimiser_of(policy, config.lora_rate, config.rows_rate)
     language = policy.automaton
-    for index in range(_restore(folder, policy, optimiser), config.steps):
+    for index in range(restore(folder, policy, optimiser).done, config.steps):
         metrics = _update(policy, optimiser, config, index, language)
         try:
             yield Step(index, config.steps, metrics)
         except GeneratorExit:
-            _save(folder, policy, optimiser, index + 1)
+            save(folder, policy, optimiser, Place(index + 1))
             raise
         if (index + 1) % config.save_every == 0 or index + 1 == config.steps:
-            _save(folder, policy, optimiser, index + 1)
+            save(folder, policy, optimiser, Place(index + 1))
 
 
 def batch(config: SFTConfig, index: int, language: Automaton) -> Batch:
@@ -116,18 +114,6 @@ def _prompt(rng: random.Random, split: str = "train") -> str:
     return other_prompt(rng)
 
 
-def _optimiser(policy: Policy, config: SFTConfig) -> torch.optim.AdamW:
-    """AdamW without decay; new rows start from nothing and may move faster than LoRA."""
-    weights = policy.trainable()
-    lora = [weight for name, weight in weights.items() if name.startswith("lora.")]
-    rows = [weight for name, weight in weights.items() if name.startswith("rows.")]
-    groups = [
-        {"params": lora, "peak": config.lora_rate},
-        {"params": rows, "peak": config.rows_rate},
-    ]
-    return torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0.0)
-
-
 def _update(
     policy: Policy,
     optimiser: torch.optim.AdamW,
@@ -157,45 +143,9 @@ def losses(
     allowed tokens hold together. It is a part of the first, without the noise of which allowed
     token was drawn, so giving it more weight teaches the grammar from fewer sentences.
     """
-    targets = _targets(sentences).to(logits.device)
+    targets = padded(sentences).to(logits.device)
     there = targets >= 0
     rows = torch.log_softmax(logits[there], -1)
     mask = grammar_mask(sentences, language, logits.shape[-1]).to(logits)[there]
     chosen = rows.gather(-1, targets[there][:, None])
     return -chosen.mean(), -torch.logsumexp(rows + mask, -1).mean()
-
-
-def _targets(sentences: list[tuple[int, ...]]) -> Tensor:
-    """Sentences as (sentences, longest), -1 after their end."""
-    longest = max(map(len, sentences))
-    return torch.tensor([[*s, *[-1] * (longest - len(s))] for s in sentences])
-
-
-def _save(folder: Path, policy: Policy, optimiser: torch.optim.AdamW, done: int) -> None:
-    """Write the usable policy and, at once whole, what the next steps need."""
-    policy.save(folder)
-    tensors: dict[str, Tensor] = {}
-    for name, weight in policy.trainable().items():
-        state = optimiser.state[weight]
-        tensors[f"weight/{name}"] = weight.detach()
-        tensors[f"mean/{name}"] = state["exp_avg"]
-        tensors[f"square/{name}"] = state["exp_avg_sq"]
-    head = {"done": json.dumps(done)}
-    replace_file(folder / CHECKPOINT, lambda draft: save_file(tensors, draft, metadata=head))
-
-
-def _restore(folder: Path, policy: Policy, optimiser: torch.optim.AdamW) -> int:
-    """Read what `_save` wrote; give the number of steps that are done, 0 without a checkpoint."""
-    path = folder / CHECKPOINT
-    if not path.exists():
-        return 0
-    with safe_open(path, "pt", device=str(policy.device)) as file:
-        done = int(json.loads(file.metadata()["done"]))
-        for name, weight in policy.trainable().items():
-            weight.data.copy_(file.get_tensor(f"weight/{name}"))
-            optimiser.state[weight] = {
-                "step": torch.tensor(float(done)),
-                "exp_avg": file.get_tensor(f"mean/{name}"),
-                "exp_avg_sq": file.get_tensor(f"square/{name}"),
-            }
-    return done

@@ -37,16 +37,13 @@ def test_a_group_of_almost_equal_rewards_does_not_explode() -> None:
 
 
 def test_contrast_takes_away_what_a_workflow_earns_elsewhere() -> None:
-    """Two prompts with two workflows each; workflow 0 of each suits both, workflow 1 its own only."""
-    table = torch.zeros(2, 2, 2)
-    table[0, 0] = torch.tensor([2.0, 1.0])  # own
-    table[1, 0] = torch.tensor([2.0, 0.0])  # the same for the other prompt
-    table[1, 1] = torch.tensor([3.0, 1.0])
-    table[0, 1] = torch.tensor([3.0, -1.0])
-    assert torch.equal(contrasted(table, 0.0), torch.tensor([[2.0, 1.0], [3.0, 1.0]]))
-    assert torch.equal(contrasted(table, 1.0), torch.tensor([[0.0, 1.0], [0.0, 2.0]]))
-    assert torch.equal(contrasted(table, 0.5), torch.tensor([[1.0, 1.0], [1.5, 1.5]]))
-    assert torch.equal(contrasted(table[:1, :1], 1.0), torch.tensor([[2.0, 1.0]]))
+    """Workflow 0 of each prompt suits both foils as well, workflow 1 its own prompt only."""
+    own = torch.tensor([[2.0, 1.0], [3.0, 1.0]])
+    elsewhere = torch.tensor([[[1.0, 3.0], [0.0, 0.0]], [[3.0, 3.0], [-1.0, -1.0]]])
+    assert torch.equal(contrasted(own, elsewhere, 0.0), own)
+    assert torch.equal(contrasted(own, elsewhere, 1.0), torch.tensor([[0.0, 1.0], [0.0, 2.0]]))
+    assert torch.equal(contrasted(own, elsewhere, 0.5), torch.tensor([[1.0, 1.0], [1.5, 1.5]]))
+    assert torch.equal(contrasted(own, elsewhere[..., :0], 1.0), own)
 
 
 def test_the_surrogate_by_hand() -> None:

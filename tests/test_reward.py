@@ -18,7 +18,7 @@ from flowdesign.reward.calibration import LEVELS, calibrate
 from flowdesign.reward.data import RewardDataError, Table, check_table, make_table, pairs_of
 from flowdesign.reward.encoder import Encoder
 from flowdesign.reward.ensemble import Ensemble, RewardError, RewardMismatch
-from flowdesign.reward.network import Output, Prior, RewardModel, padded
+from flowdesign.reward.network import Output, Prior, RewardModel
 from flowdesign.reward.readers import READERS, Shape
 from flowdesign.reward.run import train
 from flowdesign.reward.training import (
@@ -29,6 +29,7 @@ from flowdesign.reward.training import (
     likelihood,
 )
 from flowdesign.reward.words import Words
+from flowdesign.sampling import padded
 from flowdesign.tokens import VOCABULARY, Vocabulary, VocabularyMismatch
 
 TOKENS = len(VOCABULARY.tokens)
@@ -256,7 +257,7 @@ def test_the_average_follows_the_weights_and_is_what_is_judged(
     torch.manual_seed(0)
     model = RewardModel(Encoder.load(config.encoder).copy("lora", 2), _shape())
     trainee = Trainee(config.model_copy(update={"averaging": 0.5}), 0, model, lessons)
-    name = "head.1.weight"
+    name = "head.weight"
     seen = []
     for index in range(3):
         trainee.step(index)

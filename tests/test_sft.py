@@ -10,6 +10,7 @@ from toys import write_tiny_base
 
 from flowdesign import sft
 from flowdesign.catalog import known_assets
+from flowdesign.checkpoints import CHECKPOINT
 from flowdesign.config import SFTConfig
 from flowdesign.policy import Anatomy, Policy, fingerprint
 from flowdesign.sampling import Unconstrained
@@ -67,7 +68,7 @@ def test_the_losses_against_numbers_worked_by_hand() -> None:
 
 def test_a_stopped_run_goes_on_exactly(config: SFTConfig, tmp_path: Path) -> None:
     check_that_it_goes_on_exactly(
-        config, lambda folder: sft.train(config, folder), tmp_path, sft.CHECKPOINT
+        config, lambda folder: sft.train(config, folder), tmp_path, CHECKPOINT
     )
 
 

@@ -53,20 +53,21 @@ def advantages(rewards: Tensor, scaled: bool = True) -> Tensor:
     return torch.where(there, divided, torch.zeros_like(divided))
 
 
-def contrasted(table: Tensor, strength: float) -> Tensor:
+def contrasted(own: Tensor, elsewhere: Tensor, strength: float) -> Tensor:
     """Rewards that count what a workflow earns for its own prompt beyond others: (groups, size).
 
-    `table` (groups, groups, size): the reward of group j's workflows for the prompt of group i at
-    [i, j]. From each own reward, [j, j], `strength` times the mean over the other prompts is taken
-    away; 0 leaves the reward, 1 keeps only what depends on the prompt. With one group there is nothing
-    to compare with.
+    `own` (groups, size) is the reward for the workflow's prompt, `elsewhere` (groups, size, foils) what it
+    would earn for other prompts, of whose mean `strength` times is taken away; 0 leaves the reward, 1
+    keeps only what depends on the prompt. Without foils there is nothing to compare with.
     """
-    groups = len(table)
-    own = table.diagonal(dim1=0, dim2=1).T
-    if groups == 1 or not strength:
+    if not strength or not elsewhere.shape[-1]:
         return own
-    others = (table.sum(0) - own) / (groups - 1)
-    return own - strength * others
+    return own - strength * elsewhere.mean(-1)
+
+
+def choices(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Where there was a choice (S, L): more than one word was allowed, before the sentence's end."""
+    return (torch.isfinite(logits).sum(-1) > 1) & (tokens >= 0)
 
 
 def log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
@@ -116,7 +117,7 @@ def loss_of(
     `logits` and `reference` (S, L, V) of the policy and of the SFT policy, `tokens` (S, L) with -1
     after a sentence's end, `old` (S, L), `gain` (S,).
     """
-    choice = (torch.isfinite(logits).sum(-1) > 1) & (tokens >= 0)
+    choice = choices(logits, tokens)
     gained, held = surrogate(log_probs(logits, tokens), old, gain, weights)
     far, wide = divergence(logits, reference), entropy(logits)
     gained, far, wide, held = (

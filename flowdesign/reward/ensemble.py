@@ -34,9 +34,10 @@ from flowdesign.lm import halves
 from flowdesign.reward import HEAD, SHIPPED
 from flowdesign.reward.calibration import USUAL, Calibration
 from flowdesign.reward.encoder import Encoder, Tuning
-from flowdesign.reward.network import RewardModel, padded
+from flowdesign.reward.network import RewardModel
 from flowdesign.reward.readers import READERS, Prompts, Shape
 from flowdesign.runs import digest_of
+from flowdesign.sampling import padded
 from flowdesign.standards import Standard
 from flowdesign.tokens import VOCABULARY, Vocabulary
 

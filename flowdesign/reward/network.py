@@ -105,10 +105,3 @@ def _sum(vectors: Tensor, there: Tensor) -> Tensor:
     number: as many random vectors as may be, of the same size."""
     weights = there.to(vectors)[..., None]
     return (vectors * weights).sum(1) / weights.sum(1).clamp(min=1) ** 0.5
-
-
-def padded(sentences: Sequence[Sequence[int]], device: str | torch.device = "cpu") -> Tensor:
-    """Sentences as (sentences, longest), -1 after their end."""
-    longest = max(map(len, sentences))
-    rows = [[*sentence, *[-1] * (longest - len(sentence))] for sentence in sentences]
-    return torch.tensor(rows, device=device)

@@ -21,16 +21,14 @@ from torch import Tensor
 from flowdesign.config import RewardConfig
 from flowdesign.rates import rate
 from flowdesign.reward.data import Ballots, Rows, Table, pairs_of
-from flowdesign.reward.network import Output, RewardModel, padded
+from flowdesign.reward.network import Output, RewardModel
 from flowdesign.reward.readers import Prompts
+from flowdesign.runs import NotANumber
+from flowdesign.sampling import padded
 
 CHUNKS = 3  # parts of a batch, by length of the sentences, so that little is padding
 RAW_WEIGHT = 0.25  # of a raw scorer in the loss, beside 1 for the combined score
 LARGEST_GRADIENT = 1.0
-
-
-class NotANumber(ArithmeticError):
-    """The loss is not a number any more: nothing that can be learned from comes after it."""
 
 
 @dataclass(frozen=True)

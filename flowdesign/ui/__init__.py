@@ -96,8 +96,13 @@ def build_app(
 
 
 def launch(app: Page, **options: Any) -> None:
-    """Serve the page with its look and its limits. `options` go to `Blocks.launch`."""
+    """Serve the page with its look and its limits. `options` go to `Blocks.launch`.
+
+    Gradio would ask itself for the page and give up after three seconds, which a busy machine takes for
+    its first answer; `_frontend` leaves out that question and nothing else.
+    """
     app.launch(
+        _frontend=False,
         theme=style.theme(),
         css=style.css(),
         head=style.head(),

@@ -144,11 +144,9 @@ class Train:
         opened, *ticked = (wanted or "").split(" ")
         kept = [one for one in place.ticked if one in ticked]
         kept += [one for one in ticked if one not in kept]
-        wanted = Place(opened or place.opened, tuple(kept[-COMPARED:]))
-        quiet = (
-            {self.actions.said: ""} | self.actions.close() if wanted.opened != place.opened else {}
-        )
-        return quiet | self.show(person, wanted)
+        there = Place(opened or place.opened, tuple(kept[-COMPARED:]))
+        closed = {self.actions.said: ""} | self.actions.close()
+        return (closed if there.opened != place.opened else {}) | self.show(person, there)
 
     def open_run(self, person: Person, place: Place, name: str) -> Updates:
         """Open a run."""

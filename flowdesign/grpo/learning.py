@@ -1,0 +1,136 @@
+"""One step's updates of the policy's weights, from a rollout that was judged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowdesign.checkpoints import LARGEST_GRADIENT
+from flowdesign.config import GRPOConfig
+from flowdesign.grpo.objective import Loss, Weights, choices, log_probs, loss_of
+from flowdesign.grpo.rollout import Sentence
+from flowdesign.policy import Policy, grammar_mask
+from flowdesign.runs import NotANumber
+from flowdesign.sampling import padded
+
+
+@dataclass
+class Part:
+    """Some groups of a rollout: as many as are in memory at once.
+
+    `mask` is the grammar's (S, L, V). `old` and `reference`, from before the first update, are kept for
+    the later ones.
+    """
+
+    prompts: list[str]
+    sentences: list[Sentence]
+    gain: Tensor
+    mask: Tensor
+    tokens: Tensor
+    old: Tensor | None = None
+    reference: Tensor | None = None
+
+    @property
+    def count(self) -> int:
+        """How many choices were made."""
+        return int(choices(self.mask, self.tokens).sum())
+
+
+def parts_of(
+    policy: Policy,
+    prompts: Sequence[str],
+    groups: Sequence[Sequence[Sentence]],
+    gains: Tensor,
+    at_once: int,
+) -> Iterator[Part]:
+    """Cut a rollout with its advantages (groups, size) into parts of `at_once` groups."""
+    for first in range(0, len(prompts), at_once):
+        last = first + at_once
+        said = [sentence for group in groups[first:last] for sentence in group]
+        repeated = [
+            p for p, g in zip(prompts[first:last], groups[first:last], strict=True) for _ in g
+        ]
+        mask = grammar_mask(said, policy.automaton, policy.rows.begin).to(policy.device)
+        gain = gains[first:last].flatten().to(policy.device)
+        yield Part(repeated, said, gain, mask, padded(said, policy.device))
+
+
+class Learner:
+    """A policy that learns, the SFT policy that it is held to, and the optimiser.
+
+    `entropy` is the weight of the entropy, which follows how wide the choices are.
+    """
+
+    def __init__(
+        self,
+        config: GRPOConfig,
+        policy: Policy,
+        reference: Policy,
+        optimiser: torch.optim.Optimizer,
+    ) -> None:
+        self.config, self.policy, self.reference = config, policy, reference
+        self.optimiser = optimiser
+        self.entropy = config.entropy
+
+    def learn(self, parts: Sequence[Part], share: float) -> dict[str, float]:
+        """Update the weights `updates` times, at this share of the peak rates; what it was like.
+
+        Raises NotANumber before weights would be spoiled.
+        """
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["peak"] * share
+        told: dict[str, float] = {}
+        for number in range(self.config.updates):
+            found = self._update(parts)
+            told = found | {n: told[n] for n in ("divergence", "entropy") if number}
+        self._mind_entropy(told["entropy"])
+        return told
+
+    def _update(self, parts: Sequence[Part]) -> dict[str, float]:
+        """One update, from all parts: each choice of the rollout weighs the same."""
+        self.optimiser.zero_grad()
+        total = max(1, sum(part.count for part in parts))
+        told = dict.fromkeys(("loss", "divergence", "entropy", "clipped"), 0.0)
+        for part in parts:
+            if not part.count:
+                continue
+            weight = part.count / total
+            loss = self._loss(part)
+            (weight * loss.total).backward()  # type: ignore[no-untyped-call]
+            for name, value in zip(told, _parts_of_loss(loss), strict=True):
+                told[name] += weight * float(value.detach())
+        weights = list(self.policy.trainable().values())
+        told["grad_norm"] = torch.nn.utils.clip_grad_norm_(weights, LARGEST_GRADIENT).item()
+        if not all(map(math.isfinite, told.values())):
+            raise NotANumber(
+                f"The loss is not a number any more ({told}). What was learned until the last checkpoint "
+                "is kept; go on with lower rates (--lora-rate, --rows-rate)."
+            )
+        self.optimiser.step()
+        return told
+
+    def _loss(self, part: Part) -> Loss:
+        logits = self.policy.logits(part.prompts, part.sentences) + part.mask
+        if part.old is None:
+            part.old = log_probs(logits, part.tokens).detach()
+        if part.reference is None:
+            with torch.no_grad():
+                part.reference = self.reference.logits(part.prompts, part.sentences) + part.mask
+        config = self.config
+        weights = Weights(config.clip_low, config.clip_high, config.divergence, self.entropy)
+        return loss_of(logits, part.reference, part.tokens, part.old, part.gain, weights)
+
+    def _mind_entropy(self, wide: float) -> None:
+        """Where a least entropy is asked for, weigh it more as long as choices are narrower."""
+        if least := self.config.least_entropy:
+            short = (least - wide) / least
+            self.entropy = min(1.0, max(1e-4, self.entropy) * math.exp(0.1 * short))
+
+
+def _parts_of_loss(loss: Loss) -> tuple[Any, ...]:
+    return loss.total, loss.divergence, loss.entropy, loss.clipped

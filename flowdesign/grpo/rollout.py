@@ -1,0 +1,76 @@
+"""What a step learns from: workflows that the policy says for some prompts, and what they earn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowdesign.policy import GROUP, Policy
+from flowdesign.sampling import Draw, say
+
+Sentence = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The reward: the lower bound of a reward ensemble (`reward.ensemble.Ensemble`)."""
+
+    ensemble: Any
+    trust: float
+
+    def __call__(self, prompts: Sequence[str], sentences: Sequence[Sentence]) -> list[float]:
+        """The lower bound for each pair."""
+        found: list[float] = self.ensemble.predict(prompts, sentences).lower(self.trust).tolist()
+        return found
+
+
+@dataclass(frozen=True)
+class Earned:
+    """Rewards (groups, size) of a rollout, the means that they are the lower bounds of, and the
+    rewards (groups, size, foils) of the same workflows for other prompts of the step."""
+
+    own: Tensor
+    mean: Tensor
+    elsewhere: Tensor
+
+
+def roll(
+    policy: Policy, prompts: Sequence[str], size: int, seed: int, temperature: float = 1.0
+) -> list[list[Sentence]]:
+    """Say `size` workflows for each prompt, under the grammar. They depend on the seed, the prompts and
+    their order."""
+    repeated = [prompt for prompt in prompts for _ in range(size)]
+    draw = Draw(seed, temperature)
+    found: dict[int, Sentence] = {}
+    for first in range(0, len(repeated), GROUP):
+        indices = range(first, min(first + GROUP, len(repeated)))
+        session = policy.open([repeated[index] for index in indices])
+        for said in say(session, indices, draw, policy.automaton, policy.rows.begin):
+            found[said.index] = said.tokens
+    ordered = [found[index] for index in range(len(repeated))]
+    return [ordered[first : first + size] for first in range(0, len(ordered), size)]
+
+
+def earn(
+    judge: Judge, prompts: Sequence[str], groups: Sequence[Sequence[Sentence]], foils: int
+) -> Earned:
+    """Judge every workflow for its prompt and for the next `foils` prompts of the step."""
+    foils = min(foils, len(prompts) - 1)
+    asked = [
+        (prompts[(at + shift) % len(prompts)], sentence)
+        for at, group in enumerate(groups)
+        for sentence in group
+        for shift in range(foils + 1)
+    ]
+    found = judge.ensemble.predict([prompt for prompt, _ in asked], [said for _, said in asked])
+    shape = (len(prompts), len(groups[0]), foils + 1)
+    lower, mean = (
+        torch.from_numpy(np.asarray(values, np.float64)).float().view(shape)
+        for values in (found.lower(judge.trust), found.mean)
+    )
+    return Earned(lower[..., 0], mean[..., 0], lower[..., 1:])

@@ -1,0 +1,175 @@
+"""GRPO as a run (flowdesign.runs): python -m flowdesign grpo.
+
+    for step in train(config, folder): ...
+
+Each step the policy says workflows for some prompts, the reward ensemble judges them, and the policy
+learns to say those that are better than their group. A step's prompts and samples follow from the seed
+and its number, and nothing else is random, so a run that goes on repeats no step and skips none.
+
+The known failure is to find the one workflow that the ensemble likes best whatever the prompt; so every
+step says how much of the reward depends on the prompt, and each look compares with that workflow.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowdesign import checkpoints
+from flowdesign.catalog import ROOT, known_assets
+from flowdesign.checkpoints import Place, optimiser_of
+from flowdesign.config import GRPOConfig, Step
+from flowdesign.grpo.learning import Learner, parts_of
+from flowdesign.grpo.objective import SMALLEST_SPREAD, advantages, contrasted
+from flowdesign.grpo.prompts import held_out, to_learn_from
+from flowdesign.grpo.rollout import Earned, Judge, Sentence, earn, roll
+from flowdesign.grpo.yardsticks import Yardsticks, yardsticks
+from flowdesign.policy import Policy
+from flowdesign.rates import rate
+from flowdesign.reward.ensemble import Ensemble
+from flowdesign.runs import Steps, replace_text
+from flowdesign.tokens import sentence_text
+
+YARDSTICKS, SAMPLES = "yardsticks.json", "samples.jsonl"
+VALIDATION, EACH = 32, 4  # prompts of a look, and samples for each
+SHOWN = 6  # samples of a look that are kept
+WINDOW = 64  # samples among which distinct workflows are counted
+ENTROPY = "entropy_weight"
+
+
+def train(config: GRPOConfig, folder: Path) -> Steps:
+    """Improve the policy in the run's folder, from its newest checkpoint on; yield every step.
+
+    Raises policy.PolicyError, reward.ensemble.RewardError, tokens.VocabularyMismatch, runs.NotANumber.
+    """
+    torch.set_num_threads(config.threads)
+    ensemble = Ensemble.load(place_of(config.reward), config.device, config.threads)
+    judge = Judge(ensemble, config.trust)
+    sft = Policy.load(place_of(config.start), config.dtype, config.device, known_assets())
+    policy = sft.twin()
+    prompts = held_out("validation", VALIDATION, config.seed)
+    known = _measured(folder, judge, sft, prompts, config.seed)
+    learner = Learner(config, policy, sft, optimiser_of(policy, config.lora_rate, config.rows_rate))
+    there = checkpoints.restore(folder, policy, learner.optimiser)
+    learner.entropy = there.numbers.get(ENTROPY, learner.entropy)
+
+    def keep(done: int) -> None:
+        numbers = {ENTROPY: learner.entropy}
+        place = Place(done, done * config.updates, numbers)
+        checkpoints.save(folder, policy, learner.optimiser, place)
+
+    for index in range(there.done, config.steps):
+        metrics = step(learner, judge, index)
+        if (index + 1) % config.evaluate_every == 0 or index + 1 == config.steps:
+            metrics |= look(judge, policy, prompts, known, folder, index)
+        try:
+            yield Step(index, config.steps, metrics)
+        except GeneratorExit:
+            keep(index + 1)
+            raise
+        if (index + 1) % config.save_every == 0 or index + 1 == config.steps:
+            keep(index + 1)
+
+
+def step(learner: Learner, judge: Judge, index: int) -> dict[str, float]:
+    """One rollout and the updates from it."""
+    config = learner.config
+    rng = random.Random(f"grpo/{config.seed}/{index}")
+    prompts = to_learn_from(rng, config.prompts)
+    groups = roll(learner.policy, prompts, config.group, rng.getrandbits(62), config.temperature)
+    earned = earn(judge, prompts, groups, config.foils)
+    gains = advantages(contrasted(earned.own, earned.elsewhere, config.contrast), config.scaled)
+    parts = list(parts_of(learner.policy, prompts, groups, gains, config.at_once))
+    told = learner.learn(parts, rate(config, index))
+    return told | describe(earned, groups) | {ENTROPY: learner.entropy}
+
+
+def describe(earned: Earned, groups: Sequence[Sequence[Sentence]]) -> dict[str, float]:
+    """What a rollout was like: `reward` is the mean lower bound and `mean` what it bounds,
+    `prompt_gain` how much more it is than for other prompts, `flat_groups` the share of groups in which
+    no workflow is better than another, `distinct` the workflows among WINDOW samples."""
+    said = [sentence for group in groups for sentence in group][:WINDOW]
+    flat = earned.own.std(1, correction=0) <= SMALLEST_SPREAD
+    told = {
+        "reward": _mean(earned.own),
+        "mean": _mean(earned.mean),
+        "flat_groups": _mean(flat.float()),
+        "distinct": len(set(said)) * WINDOW / len(said),
+    }
+    if earned.elsewhere.shape[-1]:
+        told["prompt_gain"] = _mean(earned.own - earned.elsewhere.mean(-1))
+    return told
+
+
+def look(
+    judge: Judge,
+    policy: Policy,
+    prompts: Sequence[str],
+    known: Yardsticks,
+    folder: Path,
+    index: int,
+) -> dict[str, float]:
+    """Judge the policy on prompts it does not learn from, and keep some of what it says.
+
+    `validation/reached` is how far it is from the best fixed workflow (0) to each prompt's best (1), and
+    `validation/prompt_share` how much of what it gained over the SFT policy depends on the prompt.
+    """
+    groups = roll(policy, prompts, EACH, seed=0)
+    earned = earn(judge, prompts, groups, foils=4)
+    _keep_samples(folder, index, prompts, groups, earned.own)
+    found = describe(earned, groups)
+    gained = found["reward"] - known.sft
+    told = {f"validation/{name}": found[name] for name in ("reward", "distinct", "prompt_gain")}
+    told |= {"validation/fixed": known.fixed, "validation/reached": known.reached(found["reward"])}
+    if gained > 0:
+        told["validation/prompt_share"] = min(1.0, found["prompt_gain"] / gained)
+    return told
+
+
+def place_of(name: str) -> Path:
+    """The folder of a run under checkpoints/, or the path itself."""
+    below = ROOT / "checkpoints" / name
+    return below if below.is_dir() else Path(name)
+
+
+def _measured(
+    folder: Path, judge: Judge, sft: Policy, prompts: Sequence[str], seed: int
+) -> Yardsticks:
+    """The yardsticks of a run, measured when it starts."""
+    path = folder / YARDSTICKS
+    if path.exists():
+        stored = json.loads(path.read_text("utf-8"))
+        return Yardsticks(**stored | {"sentence": tuple(stored["sentence"])})
+    found = yardsticks(judge, sft, prompts, seed)
+    replace_text(path, json.dumps(asdict(found), indent=2) + "\n")
+    return found
+
+
+def _keep_samples(
+    folder: Path,
+    index: int,
+    prompts: Sequence[str],
+    groups: Sequence[Sequence[Sentence]],
+    rewards: Tensor,
+) -> None:
+    """Add the first sample of some prompts to the run's samples; a look that is repeated replaces."""
+    path = folder / SAMPLES
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    kept = [line for line in lines if json.loads(line)["step"] < index]
+    for prompt, group, own in list(zip(prompts, groups, rewards.tolist(), strict=True))[:SHOWN]:
+        told: Mapping[str, Any] = {
+            "step": index, "prompt": prompt, "sentence": sentence_text(group[0]), "reward": own[0],
+        }  # fmt: skip
+        kept.append(json.dumps(told))
+    replace_text(path, "\n".join(kept) + "\n")
+
+
+def _mean(values: Tensor) -> float:
+    return float(values.mean())

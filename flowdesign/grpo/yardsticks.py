@@ -1,0 +1,72 @@
+"""What a policy's reward is measured against: the SFT policy, the best workflow that does not look at
+the prompt, and the best of many for each prompt."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from flowdesign.grpo.rollout import Judge, Sentence, roll
+from flowdesign.policy import Policy
+from flowdesign.search import search
+from flowdesign.tokens import Automaton, random_sentence
+
+SAMPLED = 512  # workflows, of which each prompt's best counts
+STARTS, SWEEPS = 4, 2  # of the search for the best fixed workflow
+EACH = 4  # samples of the SFT policy for a prompt
+
+
+@dataclass(frozen=True)
+class Yardsticks:
+    """Mean rewards over some prompts. `fixed` is the prompt-blind optimum, found with full knowledge of
+    the ensemble; `best` the mean of each prompt's best among SAMPLED random workflows."""
+
+    sft: float
+    fixed: float
+    best: float
+    sentence: Sentence  # the fixed workflow
+
+    def reached(self, reward: float) -> float:
+        """How far a reward is from the fixed workflow (0) to each prompt's best (1)."""
+        return (reward - self.fixed) / max(1e-9, self.best - self.fixed)
+
+
+def yardsticks(judge: Judge, sft: Policy, prompts: Sequence[str], seed: int) -> Yardsticks:
+    """Measure them for these prompts."""
+    language = sft.automaton
+    rng = random.Random(f"grpo/yardsticks/{seed}")
+    pool = [random_sentence(language, rng) for _ in range(SAMPLED)]
+    rewards = [judge([prompt] * len(pool), pool) for prompt in prompts]
+    best = fmean(max(row) for row in rewards)
+    means = [fmean(column) for column in zip(*rewards, strict=True)]
+    order = sorted(range(len(pool)), key=lambda at: -means[at])
+    fixed, sentence = best_fixed(
+        judge, prompts, [pool[at] for at in order[:STARTS]], language, seed
+    )
+    said = roll(sft, prompts, EACH, seed)
+    own = judge([p for p in prompts for _ in range(EACH)], [s for group in said for s in group])
+    return Yardsticks(fmean(own), fixed, best, sentence)
+
+
+def best_fixed(
+    judge: Judge,
+    over: Sequence[str],
+    starts: Sequence[Sentence],
+    language: Automaton,
+    seed: int = 0,
+) -> tuple[float, Sentence]:
+    """The workflow with the highest mean reward over these prompts that coordinate ascent finds."""
+
+    def blind(prompts: Sequence[str], sentences: Sequence[Sentence]) -> list[float]:
+        distinct = list(dict.fromkeys(sentences))
+        asked = [prompt for _ in distinct for prompt in over]
+        values = judge(asked, [sentence for sentence in distinct for _ in over])
+        many = len(over)
+        means = {s: fmean(values[at * many : (at + 1) * many]) for at, s in enumerate(distinct)}
+        return [means[sentence] for sentence in sentences]
+
+    found = search(blind, [""] * len(starts), starts, language, sweeps=SWEEPS, seed=seed)
+    top = max(found, key=lambda one: one.reward)
+    return top.reward, top.sentence
