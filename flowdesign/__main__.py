@@ -1,4 +1,4 @@
-"""The command line: python -m flowdesign {design,render,validate,score,scorers,records,votes,collect,zoo,sft,reward}.
+"""The command line: python -m flowdesign {design,render,validate,score,scorers,records,votes,collect,zoo,sft,reward,grpo}.
 
 Heavy libraries are imported by the command that needs them, so that --help answers at once.
 """
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from flowdesign.collect.command import tell_figures, tell_step
 from flowdesign.config import (
     CollectConfig,
     ConfigError,
+    GRPOConfig,
     RewardConfig,
     RunConfig,
     SFTConfig,
@@ -204,28 +206,33 @@ def sft(flags: argparse.Namespace) -> int:
 
 def reward(flags: argparse.Namespace) -> int:
     """Train the reward ensemble as a run, measure it again, or print its stored figures."""
-    config = from_flags(RewardConfig, flags)
-    folder = CHECKPOINTS / config.run
-    from flowdesign.reward import command
+    return _learn(from_flags(RewardConfig, flags), flags, "flowdesign.reward.command")
 
+
+def grpo(flags: argparse.Namespace) -> int:
+    """Improve a policy against the reward ensemble as a run, measure it, or print its figures."""
+    return _learn(from_flags(GRPOConfig, flags), flags, "flowdesign.grpo.command")
+
+
+def _learn(config: RunConfig, flags: argparse.Namespace, module: str) -> int:
+    """What a kind of run that measures itself is asked for; `module` knows how."""
+    folder, work = CHECKPOINTS / config.run, import_module(module)
     if not flags.report:
         _quiet()
-        from flowdesign.reward.ensemble import RewardError
-
-        with _telling(runs.NotANumber, RewardError):
+        with _telling(*work.faults()):
             if flags.measure:
-                command.measure(config, folder)
-            elif not _train_reward(config, folder, flags):
+                work.measure(config, folder)
+            elif not _train(config, folder, flags, work.train):
                 return 0
-    figures, text = command.report(folder)
+    figures, text = work.report(folder)
     _show(figures or {"error": text}, flags.json, text)
     return 0 if figures else 1
 
 
-def _train_reward(config: RewardConfig, folder: Path, flags: argparse.Namespace) -> bool:
+def _train(
+    config: RunConfig, folder: Path, flags: argparse.Namespace, train: Callable[..., runs.Steps]
+) -> bool:
     """Train; whether it came to its end. A run that was stopped has no figures yet."""
-    from flowdesign.reward.run import train
-
     runs.prepare(folder, config)
     with at_work(folder, flags, _tell):
         tell = None if flags.json else _print_step
@@ -295,6 +302,7 @@ def parser() -> argparse.ArgumentParser:
     _add_training(add("zoo", zoo), ZooConfig)
     _add_training(add("sft", sft), SFTConfig)
     _add_training(add("reward", reward), RewardConfig)
+    _add_training(add("grpo", grpo), GRPOConfig)
     return top
 
 

@@ -24,7 +24,7 @@ from flowdesign.tokens import VOCABULARY, Automaton, decode, random_sentence
 from flowdesign.workflow import Workflow, bind
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("design", "render", "validate", "records", "bench", "zoo", "sft")
+COMMANDS = ("design", "render", "validate", "records", "bench", "zoo", "sft", "reward", "grpo")
 
 
 @pytest.fixture
@@ -55,12 +55,14 @@ def cpu_seconds() -> float:
 
 
 def test_help_answers_quickly_and_without_torch() -> None:
-    started = cpu_seconds()  # of the processor, which shares its units with whatever else runs
+    """Under a second alone; here it is held against an import of torch, on the same busy machine."""
+    started = cpu_seconds()
     shown = python("-m", "flowdesign", "--help")
-    seconds = cpu_seconds() - started
+    helped = cpu_seconds()
+    python("-c", "import torch")
+    assert helped - started < 0.7 * (cpu_seconds() - helped)
     assert shown.returncode == 0
     assert all(name in shown.stdout for name in COMMANDS)
-    assert seconds < 3  # 0.6 alone
     heavy = "import sys, flowdesign.__main__; print([m for m in %r if m in sys.modules])"
     names = ["torch", "transformers", "peft", "diffusers", "gradio", "bitsandbytes"]
     assert python("-c", heavy % names).stdout.strip() == "[]"

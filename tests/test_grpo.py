@@ -18,6 +18,7 @@ from flowdesign import runs
 from flowdesign.catalog import known_assets
 from flowdesign.checkpoints import CHECKPOINT, optimiser_of
 from flowdesign.config import GRPOConfig
+from flowdesign.grpo import command, measuring
 from flowdesign.grpo import run as grpo
 from flowdesign.grpo.learning import Learner, parts_of
 from flowdesign.grpo.objective import advantages, log_probs
@@ -236,6 +237,8 @@ def config(parts: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> GRPOConfig
     monkeypatch.setattr("flowdesign.grpo.yardsticks.SWEEPS", 1)
     monkeypatch.setattr("flowdesign.grpo.yardsticks.STARTS", 1)
     monkeypatch.setattr(grpo, "VALIDATION", 3)
+    for name, count in (("PROMPTS", 3), ("EACH", 2), ("MANY", 5), ("ALONE", 2), ("FOR_ONE", 4)):
+        monkeypatch.setattr(measuring, name, count)
     return GRPOConfig(
         **parts, dtype="fp32", steps=6, prompts=2, group=3, updates=2, warmup=1, save_every=2,
         evaluate_every=3, seed=3, least_entropy=2.0,
@@ -267,6 +270,17 @@ def test_a_run_says_how_it_goes_and_keeps_samples(config: GRPOConfig, tmp_path: 
     stored = json.loads((tmp_path / grpo.YARDSTICKS).read_text())
     assert Yardsticks(**stored).best >= stored["sft"]
     assert Policy.load(tmp_path, "fp32").sample(PROMPTS[0], 1, 0)[0].valid
+    figures = runs.read_figures(tmp_path)
+    assert figures is not None and figures["prompts"] == 3
+    row = figures["reward"]
+    assert row["low"] < row["policy"] < row["high"] and row["sft"] < row["best"]
+    assert figures["distinct"] == {"samples": 5, "many": 1.0, "one": 4.0}
+    assert "5 samples" in command.tell(figures)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measuring, "measured_now", lambda **_: {"measured": "again"})
+        command.measure(config, tmp_path)
+    again = runs.read_figures(tmp_path)
+    assert again is not None and again["measured"] == "again" and again["reward"] == row
 
 
 def test_runs_differ_by_seed_only(config: GRPOConfig, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from flowdesign.catalog import ROOT, known_assets
 from flowdesign.checkpoints import Place, optimiser_of
 from flowdesign.config import GRPOConfig, Step
 from flowdesign.grpo.learning import Learner, parts_of
+from flowdesign.grpo.measuring import write_measured
 from flowdesign.grpo.objective import SMALLEST_SPREAD, advantages, contrasted
 from flowdesign.grpo.prompts import held_out, to_learn_from
 from flowdesign.grpo.rollout import Earned, Judge, Sentence, earn, roll
@@ -50,9 +51,7 @@ def train(config: GRPOConfig, folder: Path) -> Steps:
     Raises policy.PolicyError, reward.ensemble.RewardError, tokens.VocabularyMismatch, runs.NotANumber.
     """
     torch.set_num_threads(config.threads)
-    ensemble = Ensemble.load(place_of(config.reward), config.device, config.threads)
-    judge = Judge(ensemble, config.trust)
-    sft = Policy.load(place_of(config.start), config.dtype, config.device, known_assets())
+    judge, sft = judge_of(config), sft_of(config)
     policy = sft.twin()
     prompts = held_out("validation", VALIDATION, config.seed)
     known = _measured(folder, judge, sft, prompts, config.seed)
@@ -76,6 +75,18 @@ def train(config: GRPOConfig, folder: Path) -> Steps:
             raise
         if (index + 1) % config.save_every == 0 or index + 1 == config.steps:
             keep(index + 1)
+    write_measured(policy, sft, judge, folder)
+
+
+def judge_of(config: GRPOConfig) -> Judge:
+    """The reward that a config names. Raises what `reward.ensemble.Ensemble.load` does."""
+    ensemble = Ensemble.load(place_of(config.reward), config.device, config.threads)
+    return Judge(ensemble, config.trust)
+
+
+def sft_of(config: GRPOConfig) -> Policy:
+    """The policy that a config starts from. Raises what `policy.Policy.load` does."""
+    return Policy.load(place_of(config.start), config.dtype, config.device, known_assets())
 
 
 def step(learner: Learner, judge: Judge, index: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What `python -m flowdesign reward` does besides training: measure, or print the stored figures."""
+"""What `python -m flowdesign reward` does, for the command line: train, measure, print."""
 
 from __future__ import annotations
 
@@ -8,6 +8,20 @@ from typing import Any
 from flowdesign import runs
 from flowdesign.config import RewardConfig
 from flowdesign.reward.telling import tell_report
+
+
+def faults() -> tuple[type[Exception], ...]:
+    """What may go wrong that a person can put right."""
+    from flowdesign.reward.ensemble import RewardError
+
+    return runs.NotANumber, RewardError
+
+
+def train(config: RewardConfig, folder: Path) -> runs.Steps:
+    """The steps of a run."""
+    from flowdesign.reward.run import train
+
+    return train(config, folder)
 
 
 def report(folder: Path) -> tuple[dict[str, Any] | None, str]:

@@ -11,8 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flowdesign.config import CollectConfig, RewardConfig, RunConfig, SFTConfig, ZooConfig
-from flowdesign.ui import reward_card
+from flowdesign.config import (
+    CollectConfig,
+    GRPOConfig,
+    RewardConfig,
+    RunConfig,
+    SFTConfig,
+    ZooConfig,
+)
+from flowdesign.ui import policy_card, reward_card
 
 Rows = Sequence[Mapping[str, Any]]  # of metrics.jsonl
 
@@ -96,6 +103,11 @@ def _stepwise(
 def _sft_units(config: SFTConfig) -> float:
     """Texts that go through the model in a step; the prompt of a group goes through once."""
     return config.prompts * (config.sentences + 1)
+
+
+def _grpo_units(config: GRPOConfig) -> float:
+    """Workflows that are said once, and learned from as often as asked."""
+    return config.prompts * config.group * (1 + config.updates)
 
 
 def _collect_size(config: CollectConfig) -> float:
@@ -205,6 +217,34 @@ KINDS: tuple[Kind, ...] = (
         ),
         reward_card.report,
         ("parts", "bars", "growth", "settings"),
+    ),
+    Kind(
+        "grpo",
+        "GRPO: learn what suits the prompt",
+        "The policy says workflows, the reward ensemble judges them, and those that are better than their "
+        "group become likelier (phase 2 of the paper). Nothing is rendered.",
+        GRPOConfig,
+        ("start", "reward", "steps", "prompts", "group", "contrast"),
+        (
+            Preset("Laptop", "from the shipped policy, on two CPU cores"),
+            Preset(
+                "Quick demo",
+                "a few minutes on two CPU cores: the reward begins to rise",
+                {"steps": 30, "prompts": 4, "group": 6, "evaluate_every": 10, "lora_rate": 1e-3},
+            ),
+            Preset(
+                "Paper",
+                "larger groups on one GPU with 24 GB, from an SFT policy of 8 billion weights; the paper "
+                "names no numbers, so these are our own choice",
+                {
+                    "start": "policy_sft_8b", "device": "cuda", "steps": 1000, "prompts": 16, "group": 8,
+                    "lora_rate": 5e-5, "rows_rate": 2e-4,
+                },
+            ),
+        ),
+        _stepwise(_grpo_units, ("start", "dtype", "device")),
+        policy_card.report,
+        ("reward", "distinct"),
     ),
     Kind(
         "zoo",

@@ -1,0 +1,65 @@
+"""What a policy that GRPO has improved is worth, on prompts that nothing was chosen with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowdesign.grpo.prompts import held_out
+from flowdesign.grpo.rollout import Judge, roll
+from flowdesign.grpo.yardsticks import SAMPLED, yardsticks
+from flowdesign.policy import ADAPTER, ROWS, Policy
+from flowdesign.runs import digest_of, measured_now, write_figures
+
+PROMPTS, EACH = 64, 8  # test prompts, and samples for each
+MANY = 500  # prompts with one sample
+ALONE, FOR_ONE = 4, 64  # prompts with many samples
+SEED = 1  # of prompts and samples; training and its looks have others
+
+
+def write_measured(policy: Policy, sft: Policy, judge: Judge, folder: Path) -> None:
+    """Measure the policy in `folder` and keep the figures beside it."""
+    figures = measure(policy, sft, judge)
+    weights = digest_of(folder / name for name in (ADAPTER, ROWS))
+    write_figures(folder, figures | {"weights": weights})
+
+
+def measure(policy: Policy, sft: Policy, judge: Judge) -> dict[str, Any]:
+    """Rewards against the yardsticks, with a 95 % interval over prompts, and how much it varies."""
+    import torch
+
+    prompts = held_out("test", PROMPTS, SEED)
+    known = yardsticks(judge, sft, prompts, SEED)
+    groups = roll(policy, prompts, EACH, SEED)
+    asked = [prompt for prompt in prompts for _ in range(EACH)]
+    own = np.array(judge(asked, [said for group in groups for said in group])).reshape(-1, EACH)
+    means = own.mean(1)
+    half = 1.96 * float(means.std(ddof=1)) / len(means) ** 0.5
+    reward = float(means.mean())
+    return {
+        "prompts": len(prompts),
+        "sampled": SAMPLED,
+        "reward": {
+            "policy": reward, "low": reward - half, "high": reward + half,
+            "sft": known.sft, "fixed": known.fixed, "best": known.best,
+        },
+        "reached": known.reached(reward),
+        "distinct": distinct(policy),
+        **measured_now(torch=torch.__version__),
+    }  # fmt: skip
+
+
+def distinct(policy: Policy) -> dict[str, float]:
+    """The share of distinct workflows in one sample for each of many prompts, and the mean number of
+    distinct ones in FOR_ONE samples for one prompt."""
+    many = [group[0] for group in roll(policy, held_out("test", MANY, SEED), 1, SEED)]
+    alone = [
+        len(set(group)) for group in roll(policy, held_out("test", ALONE, SEED), FOR_ONE, SEED)
+    ]
+    return {
+        "samples": len(many),
+        "many": len(set(many)) / len(many),
+        "one": float(np.mean(alone)),
+    }

@@ -1,0 +1,59 @@
+"""What the Train tab shows of a policy that GRPO improves."""
+
+import json
+import random
+from pathlib import Path
+
+from flowdesign import runs
+from flowdesign.catalog import known_assets
+from flowdesign.tokens import VOCABULARY, Automaton, random_sentence, sentence_text
+from flowdesign.ui import policy_card
+
+GRAMMAR = Automaton(VOCABULARY, known_assets())
+
+
+def write_samples(folder: Path, *steps: int) -> None:
+    rng = random.Random(0)
+    lines = [
+        json.dumps(
+            {
+                "step": step, "prompt": f"a <red> star of look {step}", "reward": 0.25 * step,
+                "sentence": sentence_text(random_sentence(GRAMMAR, rng)),
+            }
+        )
+        for step in steps
+        for _ in range(2)
+    ]  # fmt: skip
+    (folder / policy_card.SAMPLES).write_text("\n".join([*lines, "{cut sho"]))
+
+
+def test_a_run_without_a_look_shows_nothing(tmp_path: Path) -> None:
+    assert policy_card.report(tmp_path) == ""
+    (tmp_path / policy_card.SAMPLES).write_text("\n[]\nnull\n")
+    assert policy_card.report(tmp_path) == ""
+
+
+def test_the_first_and_the_last_look_are_shown_with_graphs(tmp_path: Path) -> None:
+    write_samples(tmp_path, 9, 19, 29)
+    shown = policy_card.report(tmp_path)
+    assert shown.index("After step 30") < shown.index("After step 10")
+    assert "After step 20" not in shown
+    assert shown.count("<svg") == 4 and shown.count("a &lt;red&gt; star of look 29") >= 2
+    assert "+7.25 expected" in shown
+
+
+def test_a_sentence_of_another_vocabulary_is_shown_as_it_is(tmp_path: Path) -> None:
+    row = {"step": 0, "prompt": "p", "reward": 0.0, "sentence": "<ckpt:gone> <b>"}
+    (tmp_path / policy_card.SAMPLES).write_text(json.dumps(row))
+    assert "<code>&lt;ckpt:gone&gt; &lt;b&gt;</code>" in policy_card.report(tmp_path)
+
+
+def test_the_figures_stand_beside_the_yardsticks(tmp_path: Path) -> None:
+    reward = {"policy": 0.8, "low": 0.7, "high": 0.9, "sft": -0.2, "fixed": 0.5, "best": 1.1}
+    distinct = {"many": 0.5, "samples": 500, "one": 40.0}
+    runs.write_figures(tmp_path, {"reward": reward, "distinct": distinct})
+    shown = policy_card.report(tmp_path)
+    assert shown.index("+0.50") < shown.index("+0.80") < shown.index("+1.10")
+    assert "50% of 500 samples" in shown and "40 of 64" in shown
+    runs.write_figures(tmp_path, {"reward": "x", "distinct": distinct})
+    assert policy_card.report(tmp_path) == ""
