@@ -130,10 +130,9 @@ def test_what_does_not_belong_together_is_not_packed(tmp_path: Path) -> None:
     assert not (tmp_path / "packed").exists()
 
 
-@pytest.mark.parametrize(
-    "data", [b"no gzip", gzip.compress(b"no json"), gzip.compress(b"[1]"), gzip.compress(b"{}")]
-)
-def test_another_file_is_told(tmp_path: Path, data: bytes) -> None:
+@pytest.mark.parametrize("text", [None, b"no json", b"[1]", b"{}"])
+def test_another_file_is_told(tmp_path: Path, text: bytes | None) -> None:
+    data = b"no gzip" if text is None else gzip.compress(text)
     (tmp_path / "packed").write_bytes(data)
     with pytest.raises(ShippedError, match="packed"):
         read_head(tmp_path / "packed")
