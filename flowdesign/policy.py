@@ -11,7 +11,7 @@ training alike.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from copy import copy, deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,14 +33,11 @@ from flowdesign import lm
 from flowdesign.catalog import ROOT, Installed, installed
 from flowdesign.rows import ProjectRows, rows_from_words
 from flowdesign.runs import digest_of
-from flowdesign.sampling import Draw, Language, Unconstrained, say
+from flowdesign.sampling import Language, Speaker
 from flowdesign.tokens import (
-    END,
-    MAX_TOKENS,
     VOCABULARY,
     Automaton,
     Vocabulary,
-    decode,
 )
 
 SHIPPED = ROOT / "checkpoints" / "policy_sft"
@@ -48,24 +45,10 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 TEMPLATE = ("Image: ", "\nWorkflow:")
 PROMPT_TOKENS = 128  # a longer prompt is cut here
 ADAPTER, ROWS = "adapter_model.safetensors", "rows.safetensors"
-GROUP = 32  # sentences in one forward pass
 
 
 class PolicyError(ValueError):
     """A saved policy that cannot be used; the message says which file and why."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One sentence: its number in the group, tokens, log-probability, whether it decodes.
-
-    `logprob` is in nats, at temperature 1, under the grammar when that was on.
-    """
-
-    index: int
-    tokens: tuple[int, ...]
-    logprob: float
-    valid: bool
 
 
 @dataclass(frozen=True)
@@ -76,7 +59,7 @@ class Anatomy:
     rank: int = 16
 
 
-class Policy:
+class Policy(Speaker):
     """A language model that says workflows. Make one with `create` or `load`."""
 
     def __init__(
@@ -95,6 +78,7 @@ class Policy:
         self.vocabulary = vocabulary
         self.automaton = Automaton(vocabulary, models)
         self.device = rows.outputs.weight.device
+        self.begin = rows.begin
 
     @classmethod
     def create(
@@ -191,45 +175,6 @@ class Policy:
             there[place, : len(sentence)] = 1
         picked = torch.log_softmax(logits, -1).gather(-1, chosen.to(logits.device)[..., None])
         return (picked[..., 0] * there.to(logits)).sum(-1)
-
-    def sample(
-        self,
-        prompt: str,
-        n: int,
-        seed: int,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        constrained: bool = True,
-    ) -> list[Sample]:
-        """Draw `n` sentences for the prompt, in the order of their index."""
-        drawn = self.sample_stream(prompt, n, seed, temperature, top_p, constrained)
-        return sorted(drawn, key=lambda sample: sample.index)
-
-    def sample_stream(
-        self,
-        prompt: str,
-        n: int,
-        seed: int,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        constrained: bool = True,
-        cancel: Callable[[], bool] | None = None,
-    ) -> Iterator[Sample]:
-        """Draw `n` sentences and yield each as it ends; sample i is the same for any n.
-
-        With `constrained` the grammar lets nothing be said that is not a workflow which runs on
-        this installation. `cancel` is asked before every token; raises Cancelled.
-        """
-        draw = Draw(seed, temperature, top_p)
-        end = self.vocabulary.index(END)
-        free = Unconstrained(len(self.vocabulary.tokens), end, MAX_TOKENS)
-        language = self.automaton if constrained else free
-        for first in range(0, n, GROUP):
-            indices = range(first, min(first + GROUP, n))
-            session = self.open([prompt] * len(indices))
-            for said in say(session, indices, draw, language, self.rows.begin, cancel):
-                valid = not decode(said.tokens, self.vocabulary).problems
-                yield Sample(said.index, said.tokens, said.logprob, valid)
 
     def open(self, prompts: Sequence[str]) -> "PolicySession":
         """Get ready to say a sentence after each prompt; equal prompts are read once."""

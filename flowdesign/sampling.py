@@ -17,6 +17,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from flowdesign.tokens import END, MAX_TOKENS, Automaton, Vocabulary, decode
+
+GROUP = 32  # sentences in one forward pass
+
 
 class Cancelled(RuntimeError):
     """The caller asked for the sampling to end."""
@@ -105,6 +109,70 @@ class _Sentence:
     pending: list[int]
     tokens: list[int] = field(default_factory=list)
     logprob: float = 0.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sentence: its number in the group, tokens, log-probability, whether it decodes.
+
+    `logprob` is in nats, at temperature 1, under the grammar when that was on.
+    """
+
+    index: int
+    tokens: tuple[int, ...]
+    logprob: float
+    valid: bool
+
+
+class Speaker:
+    """What says workflows after a prompt: a policy, or two with guidance between them."""
+
+    vocabulary: Vocabulary
+    automaton: Automaton
+    begin: int  # the id that opens a sentence
+
+    def open(self, prompts: Sequence[str]) -> Session:
+        """Get ready to say a sentence after each prompt; equal prompts are read once."""
+        raise NotImplementedError
+
+    def sample(
+        self,
+        prompt: str,
+        n: int,
+        seed: int,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        constrained: bool = True,
+    ) -> list[Sample]:
+        """Draw `n` sentences for the prompt, in the order of their index."""
+        drawn = self.sample_stream(prompt, n, seed, temperature, top_p, constrained)
+        return sorted(drawn, key=lambda sample: sample.index)
+
+    def sample_stream(
+        self,
+        prompt: str,
+        n: int,
+        seed: int,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        constrained: bool = True,
+        cancel: Callable[[], bool] | None = None,
+    ) -> Iterator[Sample]:
+        """Draw `n` sentences and yield each as it ends; sample i is the same for any n.
+
+        With `constrained` the grammar lets nothing be said that is not a workflow which runs on
+        this installation. `cancel` is asked before every token; raises Cancelled.
+        """
+        draw = Draw(seed, temperature, top_p)
+        end = self.vocabulary.index(END)
+        free = Unconstrained(len(self.vocabulary.tokens), end, MAX_TOKENS)
+        language = self.automaton if constrained else free
+        for first in range(0, n, GROUP):
+            indices = range(first, min(first + GROUP, n))
+            session = self.open([prompt] * len(indices))
+            for said in say(session, indices, draw, language, self.begin, cancel):
+                valid = not decode(said.tokens, self.vocabulary).problems
+                yield Sample(said.index, said.tokens, said.logprob, valid)
 
 
 def say(

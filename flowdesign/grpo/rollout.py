@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowdesign.policy import GROUP, Policy
-from flowdesign.sampling import Draw, say
+from flowdesign.policy import Policy
+from flowdesign.sampling import GROUP, Draw, say
 
 Sentence = tuple[int, ...]
 
@@ -50,7 +50,7 @@ def roll(
     for first in range(0, len(repeated), GROUP):
         indices = range(first, min(first + GROUP, len(repeated)))
         session = policy.open([repeated[index] for index in indices])
-        for said in say(session, indices, draw, policy.automaton, policy.rows.begin):
+        for said in say(session, indices, draw, policy.automaton, policy.begin):
             found[said.index] = said.tokens
     ordered = [found[index] for index in range(len(repeated))]
     return [ordered[first : first + size] for first in range(0, len(ordered), size)]
