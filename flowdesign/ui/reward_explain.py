@@ -129,6 +129,6 @@ def _row(one: Any, largest: float) -> str:
     return (
         f'<tr><th scope="row"><code>{word}</code></th><td class="fd-both">'
         f"{plots.bar(one.gain, largest)}</td>"
-        f'<td title="against {others}">{cards.signed(one.gain)}</td>'
+        f'<td class="fd-number" title="against {others}">{cards.signed(one.gain)}</td>'
         f"<td><code>{best}</code> {cards.signed(one.best_gain)}</td></tr>"
     )
