@@ -65,10 +65,10 @@ def maker(models: Installed) -> Maker:
 def test_a_real_run_renders_scores_and_keeps_pictures_with_their_workflow(
     tmp_path: Path, tiny: Path
 ) -> None:
-    config = small("real", tmp_path / "records", n=4, repeated=0.5, workers=1)
+    config = small("real", tmp_path / "records", n=6, repeated=0.5, workers=1)
     assert real_run(config, tmp_path / "real").state == "finished"
     records = stored(tmp_path / "records")
-    assert len(records) == 10  # four pairs, two of them with four seeds
+    assert len(records) == 15  # six pairs, three of them with four seeds
     assert not [record.failure for record in records if record.failure]
     with Store.open(tmp_path / "records") as store:
         for record in records:
@@ -93,7 +93,7 @@ def test_the_scores_are_those_of_the_picture_and_its_prompt(tiny: Path) -> None:
 
 def test_a_batch_makes_what_its_jobs_make_alone(tiny: Path) -> None:
     models = installed()
-    jobs = jobs_of(4, models)
+    jobs = jobs_of(6, models)
     together, alone = maker(models)(jobs), [maker(models)([job])[0] for job in jobs]
     for one, other in zip(together, alone, strict=True):
         assert one.scores["scene_soft"] == pytest.approx(other.scores["scene_soft"], abs=0.21)

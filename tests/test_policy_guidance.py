@@ -1,0 +1,90 @@
+"""Guidance between two policies: its ends are the policies, and beyond them it is the formula."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from toys import write_tiny_base
+
+from flowdesign.catalog import known_assets
+from flowdesign.guidance import Guided
+from flowdesign.policy import Anatomy, Policy
+from flowdesign.tokens import Vocabulary
+
+PROMPT = "a red star"
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Policy, Policy]:
+    """A policy that knows nothing, and a twin that has moved."""
+    base = str(write_tiny_base(tmp_path_factory.mktemp("base")))
+    torch.manual_seed(0)
+    sft = Policy.create(Anatomy(base, 4), "fp32", models=known_assets())
+    grpo = sft.twin()
+    with torch.no_grad():
+        for weight in grpo.trainable().values():
+            weight.add_(0.02 * torch.randn(weight.shape))
+    return sft, grpo
+
+
+def said(speaker: Policy | Guided, **options: float) -> list[tuple[int, ...]]:
+    return [sample.tokens for sample in speaker.sample(PROMPT, 8, 3, **options)]  # type: ignore[arg-type]
+
+
+def test_its_ends_are_the_two_policies_exactly(pair: tuple[Policy, Policy]) -> None:
+    sft, grpo = pair
+    assert said(sft) != said(grpo)
+    for policy, scale in ((sft, 0.0), (grpo, 1.0)):
+        ours, theirs = (one.sample(PROMPT, 8, 3) for one in (Guided(sft, grpo, scale), policy))
+        assert ours == theirs  # tokens and log-probabilities
+
+
+@pytest.mark.parametrize("scale", [-1.0, 0.5, 2.0, 10.0])
+def test_logits_follow_the_formula(pair: tuple[Policy, Policy], scale: float) -> None:
+    sft, grpo = pair
+    prompts = [PROMPT, "a blue circle", PROMPT]
+    low, high, both = (one.open(prompts) for one in (sft, grpo, Guided(sft, grpo, scale)))
+    tokens = [[sft.begin]] * 3
+    for kept in ([0, 1, 2], [2, 0]):
+        for session in (low, high, both):
+            session.keep(kept)
+        tokens = tokens[: len(kept)]
+        one, other, mixed = (session.feed(tokens) for session in (low, high, both))
+        torch.testing.assert_close(mixed, one + scale * (other - one))
+        assert not torch.allclose(mixed, one)
+        tokens = [[1], [2], [1]]
+
+
+@pytest.mark.parametrize("scale", [-1.0, 0.0, 1.0, 3.0, 10.0])
+def test_everything_said_is_a_workflow_at_any_scale(
+    pair: tuple[Policy, Policy], scale: float
+) -> None:
+    samples = Guided(*pair, scale).sample(PROMPT, 12, 0, temperature=1.5, top_p=0.9)
+    assert len(samples) == 12 and all(sample.valid for sample in samples)
+
+
+def test_without_the_grammar_anything_may_be_said(pair: tuple[Policy, Policy]) -> None:
+    samples = Guided(*pair, 2.0).sample(PROMPT, 6, 0, constrained=False)
+    assert not all(sample.valid for sample in samples)
+
+
+def test_near_scales_say_nearly_the_same(pair: tuple[Policy, Policy]) -> None:
+    """The chance of a sample does not depend on the scale: a small step changes few samples."""
+    one, near = (Guided(*pair, scale).sample(PROMPT, 24, 1) for scale in (0.5, 0.5001))
+    assert sum(a.tokens == b.tokens for a, b in zip(one, near, strict=True)) >= 22
+
+
+@pytest.mark.parametrize("scale", [-1.01, 10.5, float("nan"), float("inf")])
+def test_a_scale_out_of_range_is_told(pair: tuple[Policy, Policy], scale: float) -> None:
+    with pytest.raises(ValueError, match="from -1 to 10"):
+        Guided(*pair, scale)
+
+
+def test_policies_of_different_vocabularies_are_told(
+    pair: tuple[Policy, Policy], tmp_path: Path
+) -> None:
+    sft, grpo = pair
+    other = grpo.twin()
+    other.vocabulary = Vocabulary(grpo.vocabulary.tokens[:-1])
+    with pytest.raises(ValueError, match="one vocabulary"):
+        Guided(sft, other, 1.0)
