@@ -1,6 +1,7 @@
 // The Train tab. Gradio runs this when a list or the curves are mounted, with `element`, `trigger` and
 // `watch`: presses reach the server, the focus survives a new drawing, and whoever points at a curve
 // reads its values.
+
 // A press on the list makes the page want something as a whole: the run to open, then those to compare.
 // It is read when it is sent, so one that is made while another is under way loses nothing.
 let opened = null;

@@ -224,7 +224,9 @@ def _learn(config: RunConfig, flags: argparse.Namespace, module: str) -> int:
                 work.measure(config, folder)
             elif not _train(config, folder, flags, work.train):
                 return 0
-    figures, text = work.report(folder)
+    figures = runs.read_figures(folder)
+    none = f"No figures are stored in {folder}. {work.HOW}"
+    text = none if figures is None else work.tell(figures)
     _show(figures or {"error": text}, flags.json, text)
     return 0 if figures else 1
 

@@ -15,7 +15,6 @@ from flowdesign.policy import Policy
 from flowdesign.runs import replace_file
 
 CHECKPOINT = "resume.safetensors"
-LARGEST_GRADIENT = 1.0
 
 
 @dataclass(frozen=True)

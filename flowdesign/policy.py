@@ -33,7 +33,7 @@ from flowdesign import lm
 from flowdesign.catalog import ROOT, Installed, installed
 from flowdesign.rows import ProjectRows, rows_from_words
 from flowdesign.runs import digest_of
-from flowdesign.sampling import Language, Speaker
+from flowdesign.sampling import Language, Speaker, log_probs, padded
 from flowdesign.tokens import (
     VOCABULARY,
     Automaton,
@@ -168,13 +168,7 @@ class Policy(Speaker):
         logits = self.logits(prompts, sentences)
         if language is not None:
             logits = logits + grammar_mask(sentences, language, logits.shape[-1]).to(logits)
-        chosen = torch.zeros(logits.shape[:2], dtype=torch.long)
-        there = torch.zeros(logits.shape[:2])
-        for place, sentence in enumerate(sentences):
-            chosen[place, : len(sentence)] = torch.tensor(sentence)
-            there[place, : len(sentence)] = 1
-        picked = torch.log_softmax(logits, -1).gather(-1, chosen.to(logits.device)[..., None])
-        return (picked[..., 0] * there.to(logits)).sum(-1)
+        return log_probs(logits, padded(sentences, logits.device)).sum(-1)
 
     def open(self, prompts: Sequence[str]) -> "PolicySession":
         """Get ready to say a sentence after each prompt; equal prompts are read once."""

@@ -39,6 +39,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from flowdesign import __version__
+from flowdesign.catalog import ROOT
 from flowdesign.config import ConfigT, RunConfig, Step, load, save
 
 State = Literal["running", "stopped", "finished", "failed", "crashed"]
@@ -74,6 +75,12 @@ class Status:
     pid: int = 0
     started: float = 0.0
     updated: float = 0.0
+
+
+def folder_of(name: str) -> Path:
+    """The folder of a run under checkpoints/, or the path itself."""
+    run = ROOT / "checkpoints" / name
+    return run if run.is_dir() else Path(name)
 
 
 def prepare(folder: Path, config: ConfigT) -> None:

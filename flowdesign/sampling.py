@@ -233,6 +233,13 @@ def padded(sentences: Sequence[Sequence[int]], device: str | torch.device = "cpu
     return torch.tensor(rows, device=device)
 
 
+def log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Log-probabilities (S, L) of the tokens (S, L) that were said; 0 at places of padding, -1."""
+    there = tokens >= 0
+    chosen = torch.log_softmax(logits, -1).gather(-1, tokens.clamp(min=0)[..., None])[..., 0]
+    return torch.where(there, chosen, torch.zeros_like(chosen))
+
+
 def _nucleus(weights: Tensor, top_p: float) -> Tensor:
     """Drop all but the fewest most likely tokens that hold `top_p` of the probability."""
     ordered, order = weights.sort(descending=True)

@@ -21,12 +21,13 @@ from flowdesign.config import GRPOConfig
 from flowdesign.grpo import command, measuring
 from flowdesign.grpo import run as grpo
 from flowdesign.grpo.learning import Learner, parts_of
-from flowdesign.grpo.objective import advantages, log_probs
+from flowdesign.grpo.objective import advantages
 from flowdesign.grpo.rollout import Judge, earn, roll
 from flowdesign.grpo.yardsticks import Yardsticks, best_fixed, yardsticks
 from flowdesign.policy import Anatomy, Policy
 from flowdesign.reward.data import make_table
 from flowdesign.reward.run import train as train_reward
+from flowdesign.sampling import log_probs
 from flowdesign.tokens import VOCABULARY, random_sentence
 
 PROMPTS = ["a red circle, flat style", "a blue star, night style", "a green square"]

@@ -13,10 +13,10 @@ from flowdesign.grpo.objective import (
     contrasted,
     divergence,
     entropy,
-    log_probs,
     loss_of,
     surrogate,
 )
+from flowdesign.sampling import log_probs
 
 OUT = -math.inf
 

@@ -23,7 +23,7 @@ from flowdesign.reward.ensemble import Ensemble, RewardError, read_anatomy
 from flowdesign.reward.measuring import foreign, measure
 from flowdesign.reward.run import School, train
 from flowdesign.reward.snapshot import load_table, save_table
-from flowdesign.reward.training import NotANumber
+from flowdesign.runs import NotANumber
 from flowdesign.ui import reward_card
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from flowdesign import runs
-from flowdesign.catalog import ROOT, Installed, installed
+from flowdesign.catalog import Installed, installed
 from flowdesign.collect.batches import Batch, Job, PlannedWorkflow, make_batches, plan_workflow
 from flowdesign.collect.crew import Crew, LocalCrew
 from flowdesign.collect.making import Outcome, Recipe, RenderRecipe
@@ -212,11 +212,8 @@ def _sayer(config: CollectConfig, models: Installed) -> Sayer:
     from flowdesign.policy import Policy, PolicyError
 
     torch.set_num_threads(config.threads)
-    named = ROOT / "checkpoints" / config.policy
     try:
-        policy = Policy.load(
-            named if named.is_dir() else Path(config.policy), device=config.device, models=models
-        )  # fmt: skip
+        policy = Policy.load(runs.folder_of(config.policy), device=config.device, models=models)
     except PolicyError as fault:
         raise ConfigError(f"policy: {fault}") from None
 

@@ -8,6 +8,8 @@ from typing import Any
 from flowdesign import runs
 from flowdesign.config import GRPOConfig
 
+HOW = "Train a policy: python -m flowdesign grpo"  # to get figures
+
 
 def faults() -> tuple[type[Exception], ...]:
     """What may go wrong that a person can put right."""
@@ -36,15 +38,6 @@ def measure(config: GRPOConfig, folder: Path) -> None:
     torch.set_num_threads(config.threads)
     policy = Policy.load(folder, config.dtype, config.device, known_assets())
     write_measured(policy, sft_of(config), judge_of(config), folder)
-
-
-def report(folder: Path) -> tuple[dict[str, Any] | None, str]:
-    """The stored figures and their text; None and advice where there are none."""
-    figures = runs.read_figures(folder)
-    if figures is None:
-        words = f"No figures are stored in {folder}. Train a policy: python -m flowdesign grpo"
-        return None, words
-    return figures, tell(figures)
 
 
 def tell(figures: dict[str, Any]) -> str:

@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowdesign.checkpoints import LARGEST_GRADIENT
 from flowdesign.config import GRPOConfig
-from flowdesign.grpo.objective import Loss, Weights, choices, log_probs, loss_of
+from flowdesign.descent import descend
+from flowdesign.grpo.objective import Loss, Weights, choices, loss_of
 from flowdesign.grpo.rollout import Sentence
 from flowdesign.policy import Policy, grammar_mask
-from flowdesign.runs import NotANumber
-from flowdesign.sampling import padded
+from flowdesign.sampling import log_probs, padded
 
 
 @dataclass
@@ -104,14 +103,9 @@ class Learner:
             (weight * loss.total).backward()  # type: ignore[no-untyped-call]
             for name, value in zip(told, _parts_of_loss(loss), strict=True):
                 told[name] += weight * float(value.detach())
-        weights = list(self.policy.trainable().values())
-        told["grad_norm"] = torch.nn.utils.clip_grad_norm_(weights, LARGEST_GRADIENT).item()
-        if not all(map(math.isfinite, told.values())):
-            raise NotANumber(
-                f"The loss is not a number any more ({told}). What was learned until the last checkpoint "
-                "is kept; go on with lower rates (--lora-rate, --rows-rate)."
-            )
-        self.optimiser.step()
+        weights = self.policy.trainable().values()
+        advice = "lower rates (--lora-rate, --rows-rate)"
+        descend(self.optimiser, weights, told, "the policy", advice)
         return told
 
     def _loss(self, part: Part) -> Loss:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from flowdesign.grpo.prompts import held_out
-from flowdesign.grpo.rollout import Judge, roll
+from flowdesign.grpo.rollout import Judge, earn, roll
 from flowdesign.grpo.yardsticks import SAMPLED, yardsticks
 from flowdesign.policy import ADAPTER, ROWS, Policy
 from flowdesign.runs import digest_of, measured_now, write_figures
@@ -33,10 +33,8 @@ def measure(policy: Policy, sft: Policy, judge: Judge) -> dict[str, Any]:
     prompts = held_out("test", PROMPTS, SEED)
     known = yardsticks(judge, sft, prompts, SEED)
     groups = roll(policy, prompts, EACH, SEED)
-    asked = [prompt for prompt in prompts for _ in range(EACH)]
-    own = np.array(judge(asked, [said for group in groups for said in group])).reshape(-1, EACH)
-    means = own.mean(1)
-    half = 1.96 * float(means.std(ddof=1)) / len(means) ** 0.5
+    means = earn(judge, prompts, groups, foils=0).own.mean(1)
+    half = 1.96 * float(means.std()) / len(means) ** 0.5
     reward = float(means.mean())
     return {
         "prompts": len(prompts),

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from flowdesign.sampling import log_probs
+
 SMALLEST_SPREAD = 1e-4  # of a group's rewards; below it no workflow is better than another
 
 
@@ -68,13 +70,6 @@ def contrasted(own: Tensor, elsewhere: Tensor, strength: float) -> Tensor:
 def choices(logits: Tensor, tokens: Tensor) -> Tensor:
     """Where there was a choice (S, L): more than one word was allowed, before the sentence's end."""
     return (torch.isfinite(logits).sum(-1) > 1) & (tokens >= 0)
-
-
-def log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Log-probabilities (S, L) of the tokens (S, L) that were said; 0 at places of padding, -1."""
-    there = tokens >= 0
-    chosen = torch.log_softmax(logits, -1).gather(-1, tokens.clamp(min=0)[..., None])[..., 0]
-    return torch.where(there, chosen, torch.zeros_like(chosen))
 
 
 def entropy(logits: Tensor) -> Tensor:

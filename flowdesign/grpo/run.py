@@ -23,9 +23,10 @@ import torch
 from torch import Tensor
 
 from flowdesign import checkpoints
-from flowdesign.catalog import ROOT, known_assets
+from flowdesign.catalog import known_assets
 from flowdesign.checkpoints import Place, optimiser_of
 from flowdesign.config import GRPOConfig, Step
+from flowdesign.grpo import SAMPLES
 from flowdesign.grpo.learning import Learner, parts_of
 from flowdesign.grpo.measuring import write_measured
 from flowdesign.grpo.objective import SMALLEST_SPREAD, advantages, contrasted
@@ -35,10 +36,10 @@ from flowdesign.grpo.yardsticks import Yardsticks, yardsticks
 from flowdesign.policy import Policy
 from flowdesign.rates import rate
 from flowdesign.reward.ensemble import Ensemble
-from flowdesign.runs import Steps, replace_text
+from flowdesign.runs import Steps, folder_of, replace_text
 from flowdesign.tokens import sentence_text
 
-YARDSTICKS, SAMPLES = "yardsticks.json", "samples.jsonl"
+YARDSTICKS = "yardsticks.json"
 VALIDATION, EACH = 32, 4  # prompts of a look, and samples for each
 SHOWN = 6  # samples of a look that are kept
 WINDOW = 64  # samples among which distinct workflows are counted
@@ -80,13 +81,13 @@ def train(config: GRPOConfig, folder: Path) -> Steps:
 
 def judge_of(config: GRPOConfig) -> Judge:
     """The reward that a config names. Raises what `reward.ensemble.Ensemble.load` does."""
-    ensemble = Ensemble.load(place_of(config.reward), config.device, config.threads)
+    ensemble = Ensemble.load(folder_of(config.reward), config.device, config.threads)
     return Judge(ensemble, config.trust)
 
 
 def sft_of(config: GRPOConfig) -> Policy:
     """The policy that a config starts from. Raises what `policy.Policy.load` does."""
-    return Policy.load(place_of(config.start), config.dtype, config.device, known_assets())
+    return Policy.load(folder_of(config.start), config.dtype, config.device, known_assets())
 
 
 def step(learner: Learner, judge: Judge, index: int) -> dict[str, float]:
@@ -142,12 +143,6 @@ def look(
     if gained > 0:
         told["validation/prompt_share"] = min(1.0, found["prompt_gain"] / gained)
     return told
-
-
-def place_of(name: str) -> Path:
-    """The folder of a run under checkpoints/, or the path itself."""
-    below = ROOT / "checkpoints" / name
-    return below if below.is_dir() else Path(name)
 
 
 def _measured(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from flowdesign.grpo.rollout import Judge, Sentence, roll
+from flowdesign.grpo.rollout import Judge, Sentence, earn, roll
 from flowdesign.policy import Policy
 from flowdesign.search import search
 from flowdesign.tokens import Automaton, random_sentence
@@ -46,8 +46,8 @@ def yardsticks(judge: Judge, sft: Policy, prompts: Sequence[str], seed: int) -> 
         judge, prompts, [pool[at] for at in order[:STARTS]], language, seed
     )
     said = roll(sft, prompts, EACH, seed)
-    own = judge([p for p in prompts for _ in range(EACH)], [s for group in said for s in group])
-    return Yardsticks(fmean(own), fixed, best, sentence)
+    own = earn(judge, prompts, said, foils=0).own
+    return Yardsticks(float(own.mean()), fixed, best, sentence)
 
 
 def best_fixed(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from flowdesign import runs
 from flowdesign.config import RewardConfig
 from flowdesign.reward.telling import tell_report
+
+HOW = "Train an ensemble: python -m flowdesign reward"  # to get figures
+tell = tell_report
 
 
 def faults() -> tuple[type[Exception], ...]:
@@ -22,15 +24,6 @@ def train(config: RewardConfig, folder: Path) -> runs.Steps:
     from flowdesign.reward.run import train
 
     return train(config, folder)
-
-
-def report(folder: Path) -> tuple[dict[str, Any] | None, str]:
-    """The stored figures and their text; None and advice where there are none."""
-    figures = runs.read_figures(folder)
-    if figures is None:
-        words = f"No figures are stored in {folder}. Train an ensemble: python -m flowdesign reward"
-        return None, words
-    return figures, tell_report(figures)
 
 
 def measure(config: RewardConfig, folder: Path) -> None:

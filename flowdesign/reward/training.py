@@ -7,7 +7,6 @@ a resumed run repeats no step and skips none.
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,16 +18,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowdesign.config import RewardConfig
+from flowdesign.descent import descend
 from flowdesign.rates import rate
 from flowdesign.reward.data import Ballots, Rows, Table, pairs_of
 from flowdesign.reward.network import Output, RewardModel
 from flowdesign.reward.readers import Prompts
-from flowdesign.runs import NotANumber
 from flowdesign.sampling import padded
 
 CHUNKS = 3  # parts of a batch, by length of the sentences, so that little is padding
 RAW_WEIGHT = 0.25  # of a raw scorer in the loss, beside 1 for the combined score
-LARGEST_GRADIENT = 1.0
 
 
 @dataclass(frozen=True)
@@ -143,14 +141,9 @@ class Trainee:
         if len(self.lessons.ballots) and self.config.vote_weight:
             found["votes"] = self._learn_votes(index)
         self.model.leave_out(None)
-        learned = list(self.model.learned().values())
-        found["grad_norm"] = torch.nn.utils.clip_grad_norm_(learned, LARGEST_GRADIENT).item()
-        if not all(map(math.isfinite, found.values())):
-            raise NotANumber(
-                f"The loss of member {self.member} is not a number at step {index}. What was learned "
-                "until the last checkpoint is kept; go on with a lower --rate."
-            )
-        self.optimiser.step()
+        whose = f"member {self.member} at step {index}"
+        learned = self.model.learned().values()
+        descend(self.optimiser, learned, found, whose, "a lower --rate")
         self._take_in(index)
         return found
 

@@ -12,12 +12,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from flowdesign.grpo import SAMPLES
 from flowdesign.tokens import UnknownToken, workflow_of
 from flowdesign.ui import cards
 from flowdesign.ui.train_metrics import figures_of
 from flowdesign.workflow import Workflow, bind, describe
-
-SAMPLES = "samples.jsonl"
 
 
 def report(folder: Path) -> str:
