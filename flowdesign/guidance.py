@@ -1,11 +1,14 @@
 """Guidance: from the SFT policy to the GRPO policy and beyond (paper, section 3.4).
 
-    guided = Guided(sft, grpo, scale=2.0)
-    guided.sample("a red star", n=4, seed=0)
+    pair = Pair(sft, grpo)
+    pair.at(2.0).sample("a red star", n=4, seed=0)
 
 At every choice the logits are l_sft + scale (l_grpo - l_sft): 0 is the SFT policy and 1 the GRPO policy,
 exactly, since the other is not asked then; above 1 goes further in the direction in which GRPO has moved,
 below 0 away from it. Temperature, top_p and the grammar act on the result, as for one policy.
+
+Both policies read in one pass, as the two halves of a batch: the base's weights, which the time goes
+into, are read once, and each half takes its own LoRA.
 
 A sample has the same chance at every scale (each draw takes the same noise from its generator), so what
 differs between scales is what the scale does.
@@ -15,52 +18,120 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
-from torch import Tensor
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
 
-from flowdesign.policy import Policy
-from flowdesign.sampling import Session, Speaker
+from flowdesign.lm import Context
+from flowdesign.policy import Policy, later
+from flowdesign.sampling import Speaker
 
 LEAST, MOST = -1.0, 10.0  # scales that make sense
 
 
-class Guided(Speaker):
-    """Two policies of one vocabulary with guidance between them. Light: make one for each scale.
+class Pair:
+    """An SFT policy and a GRPO policy between which there is guidance.
 
-    Raises ValueError for a scale outside LEAST to MOST, or policies that do not speak the same language.
+    Raises ValueError for policies that do not speak the same language, or of different bases.
     """
 
-    def __init__(self, sft: Policy, grpo: Policy, scale: float) -> None:
-        if not (math.isfinite(scale) and LEAST <= scale <= MOST):
-            raise ValueError(f"The guidance scale is from {LEAST:g} to {MOST:g}, not {scale}.")
+    def __init__(self, sft: Policy, grpo: Policy) -> None:
         if sft.vocabulary.tokens != grpo.vocabulary.tokens:
             raise ValueError(
                 "Guidance needs two policies of one vocabulary: these were trained with different ones."
             )
-        self.sft, self.grpo, self.scale = sft, grpo, scale
+        if (ours := sft.anatomy.base) != (theirs := grpo.anatomy.base):
+            raise ValueError(
+                f"Guidance needs two policies of one base, not of {ours} and {theirs}."
+            )
+        self.sft, self.grpo = sft, grpo
+        self.trunk = _both(sft.twin().trunk, grpo.trunk)
+
+    def at(self, scale: float) -> Speaker:
+        """What speaks at this guidance scale. Raises ValueError for one outside LEAST to MOST."""
+        if not (math.isfinite(scale) and LEAST <= scale <= MOST):
+            raise ValueError(f"The guidance scale is from {LEAST:g} to {MOST:g}, not {scale}.")
+        ends: dict[float, Speaker] = {0.0: self.sft, 1.0: self.grpo}
+        return ends.get(scale) or Guided(self, scale)
+
+
+class Guided(Speaker):
+    """Two policies with guidance between them, at one scale."""
+
+    def __init__(self, pair: Pair, scale: float) -> None:
+        self.pair, self.scale = pair, scale
+        sft = pair.sft
         self.vocabulary, self.automaton, self.begin = sft.vocabulary, sft.automaton, sft.begin
 
-    def open(self, prompts: Sequence[str]) -> Session:
-        """Get ready to say a sentence after each prompt, as both policies would."""
-        if self.scale == 0:
-            return self.sft.open(prompts)
-        if self.scale == 1:
-            return self.grpo.open(prompts)
-        return Mixed(self.sft.open(prompts), self.grpo.open(prompts), self.scale)
+    def open(self, prompts: Sequence[str]) -> GuidedSession:
+        """Get ready to say a sentence after each prompt; equal prompts are read once."""
+        with torch.no_grad():
+            context = self.pair.sft.read(prompts, self.pair.trunk, copies=2)
+            return GuidedSession(self.pair, self.scale, context)
 
 
-class Mixed:
-    """The sentences of two sessions, which are fed the same tokens (a `sampling.Session`)."""
+class GuidedSession:
+    """Sentences that are being said with guidance (a `sampling.Session`).
 
-    def __init__(self, low: Session, high: Session, scale: float) -> None:
-        self.low, self.high, self.scale = low, high, scale
+    The context's first half is the SFT policy's, the second the GRPO policy's.
+    """
 
+    def __init__(self, pair: Pair, scale: float, context: Context) -> None:
+        self.pair, self.scale, self.context = pair, scale, context
+
+    @torch.no_grad()
     def feed(self, tokens: Sequence[Sequence[int]]) -> Tensor:
         """Append tokens to each sentence; give logits (group, tokens) of what follows."""
-        low, high = self.low.feed(tokens), self.high.feed(tokens)
-        return low + self.scale * (high - low)
+        sft, grpo = self.pair.sft.rows, self.pair.grpo.rows
+        ids, there = later(tokens, sft.begin)
+        ids = ids.to(self.context.device)
+        vectors = torch.cat([sft.embed(ids), grpo.embed(ids)])
+        low, high = self.context.read(vectors, there.repeat(2, 1))[:, -1].chunk(2)
+        base = sft.logits(low)
+        return base + self.scale * (grpo.logits(high) - base)
 
     def keep(self, indices: Sequence[int]) -> None:
         """Go on with these sentences only."""
-        self.low.keep(indices)
-        self.high.keep(indices)
+        group = len(self.context.mask) // 2
+        self.context.keep([*indices, *(group + index for index in indices)])
+
+
+class _Halves(nn.Linear):
+    """The first factors of two LoRAs: each half of a batch gets its own, and 0 for the other's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Read x (2 n, ..., width); give (2 n, ..., both ranks)."""
+        found = super().forward(x)
+        group, rank = len(x) // 2, self.first
+        found[:group, ..., rank:] = 0.0
+        found[group:, ..., :rank] = 0.0
+        return found
+
+    def __init__(self, first: nn.Linear, second: nn.Linear) -> None:
+        super().__init__(first.in_features, first.out_features + second.out_features, False, "meta")
+        self.weight = nn.Parameter(torch.cat([first.weight, second.weight]), requires_grad=False)
+        self.first = first.out_features
+
+
+def _both(trunk: Any, other: Any) -> Any:
+    """Give each LoRA layer of a trunk that of another as well, as a second half (for no gradients)."""
+    others = dict(other.named_modules())
+    for name, layer in trunk.named_modules():
+        if isinstance(layer, LoraLayer):
+            _join(layer, others[name])
+    return trunk.requires_grad_(False)
+
+
+def _join(layer: LoraLayer, other: LoraLayer) -> None:
+    """Make one LoRA of two: their scales go into the second factors."""
+    scales = [each.scaling["default"] for each in (layer, other)]
+    seconds = [each.lora_B["default"] for each in (layer, other)]
+    layer.lora_A["default"] = _Halves(layer.lora_A["default"], other.lora_A["default"])
+    parts = [scale * second.weight for scale, second in zip(scales, seconds, strict=True)]
+    joined = torch.cat(parts, 1).detach()
+    second = nn.Linear(joined.shape[1], joined.shape[0], False, "meta")
+    second.weight = nn.Parameter(joined, requires_grad=False)
+    layer.lora_B["default"] = second
+    layer.scaling["default"] = 1.0

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from bitsandbytes.nn import Linear4bit
+from bitsandbytes.functional import dequantize_4bit
+from bitsandbytes.nn import Linear4bit, Params4bit
 from filelock import FileLock
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
@@ -31,9 +32,11 @@ from transformers import (
 )
 
 from flowdesign.catalog import ROOT, suggest
+from flowdesign.packing import Packed
 
 CACHE = ROOT / "checkpoints" / ".cache"
 Dtype = Literal["nf4", "bf16", "fp32"]
+UNPACKED = 10**9  # weights of a base up to which a CPU holds their values unpacked, for speed
 
 
 class WeightsNotFound(FileNotFoundError):
@@ -107,6 +110,20 @@ class Context:
         self.mask = self.mask[places]
 
 
+def read(trunk: Any, vectors: Tensor, packed: Packed) -> Tensor:
+    """Read packed input vectors (rows, width, hidden) at once; give hidden states of that shape."""
+    sees = packed.sees.to(vectors.device)[:, None]
+    lowest = torch.finfo(trunk.dtype).min
+    read = trunk(
+        inputs_embeds=vectors.to(trunk.dtype),
+        attention_mask=torch.zeros_like(sees, dtype=trunk.dtype).masked_fill(~sees, lowest),
+        position_ids=packed.positions.to(vectors.device),
+        use_cache=False,
+    )
+    hidden: Tensor = read.last_hidden_state
+    return hidden
+
+
 def _cache_argument(trunk: Any) -> str:
     """What a trunk's forward pass calls the cache: transformers renamed it in 5.24."""
     model = trunk.get_base_model() if hasattr(trunk, "get_base_model") else trunk
@@ -144,8 +161,9 @@ def load_base(name: str, dtype: Dtype = "nf4", device: str = "cpu") -> tuple[Any
         trunk = AutoModel.from_pretrained(place, device_map={"": device}, **options)
     except OSError as error:
         raise WeightsNotFound(_advice(name, place)) from error
+    if device == "cpu":
+        _unpack(trunk) if _size(trunk) <= UNPACKED else _mind_cpu_faults(trunk)
     trunk.requires_grad_(False)
-    _mind_cpu_faults(trunk)
     return trunk, tokenizer
 
 
@@ -169,6 +187,29 @@ def _load_options(dtype: Dtype, device: str) -> dict[str, Any]:
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute
     )
     return {"dtype": compute, "quantization_config": quantization}
+
+
+def _size(trunk: Any) -> int:
+    """The number of weights, those in 4 bits counted singly."""
+    return sum(
+        2 * p.numel() if isinstance(p, Params4bit) else p.numel() for p in trunk.parameters()
+    )
+
+
+def _unpack(trunk: Any) -> None:
+    """Hold the values of 4-bit weights unpacked: the very numbers that they stand for."""
+    for name, module in list(trunk.named_modules()):
+        if isinstance(module, Linear4bit):
+            trunk.set_submodule(name, _unpacked(module))
+
+
+def _unpacked(module: Linear4bit) -> nn.Linear:
+    """A linear layer with the values of one in 4 bits, in the type that it computes in."""
+    values = dequantize_4bit(module.weight.data, module.weight.quant_state)
+    linear = nn.Linear(module.in_features, module.out_features, module.bias is not None, "meta")
+    linear.weight = nn.Parameter(values.to(module.compute_dtype), requires_grad=False)
+    linear.bias = module.bias
+    return linear
 
 
 def _mind_cpu_faults(trunk: Any) -> None:

@@ -28,9 +28,11 @@ from peft import (
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from flowdesign import lm
 from flowdesign.catalog import ROOT, Installed, installed
+from flowdesign.packing import pack
 from flowdesign.rows import ProjectRows, rows_from_words
 from flowdesign.runs import digest_of
 from flowdesign.sampling import Language, Speaker, log_probs, padded
@@ -88,12 +90,17 @@ class Policy(Speaker):
         device: str = "cpu",
         vocabulary: Vocabulary = VOCABULARY,
         models: Installed | None = None,
+        beside: "Policy | None" = None,
     ) -> "Policy":
         """A policy that has learned nothing yet. LoRA starts from torch's global seed.
 
-        `models` is what its sentences may name, by default what is installed.
+        `models` is what its sentences may name, by default what is installed. Where it is of the same
+        base as the policy `beside`, the two hold its weights once.
         """
-        trunk, tokenizer = lm.load_base(anatomy.base, dtype, device)
+        if beside is not None and beside.anatomy.base == anatomy.base:
+            trunk, tokenizer = beside.twin().trunk.unload(), beside.tokenizer
+        else:
+            trunk, tokenizer = lm.load_base(anatomy.base, dtype, device)
         words = trunk.get_input_embeddings().weight.detach()
         rows = rows_from_words(vocabulary, words, tokenizer).to(device)
         lora = _with_lora(trunk, anatomy)
@@ -106,11 +113,15 @@ class Policy(Speaker):
         dtype: lm.Dtype = "nf4",
         device: str = "cpu",
         models: Installed | None = None,
+        beside: "Policy | None" = None,
     ) -> "Policy":
-        """Read a saved policy. Raises PolicyError, or tokens.VocabularyMismatch."""
+        """Read a saved policy. Raises PolicyError, or tokens.VocabularyMismatch.
+
+        `beside` is a policy that is there already, as in `create`.
+        """
         folder = Path(folder)
         anatomy, vocabulary = _read_head(folder)
-        policy = cls.create(anatomy, dtype, device, vocabulary, models)
+        policy = cls.create(anatomy, dtype, device, vocabulary, models, beside)
         for name, fill in (
             (ADAPTER, lambda weights: set_peft_model_state_dict(policy.trunk, weights)),
             (ROWS, policy.rows.load_state_dict),
@@ -148,15 +159,28 @@ class Policy(Speaker):
     def logits(self, prompts: Sequence[str], sentences: Sequence[Sequence[int]]) -> Tensor:
         """Logits (sentences, longest, tokens) of each token given those before it.
 
-        `prompts` has one prompt for each sentence; equal ones are read once. Row i has as many
-        meaningful places as sentence i has tokens.
+        `prompts` has one prompt for each sentence; equal ones are read once, and equal beginnings of
+        what follows them. Row i has as many meaningful places as sentence i has tokens.
         """
-        context = self._context(prompts)
-        longest = max(map(len, sentences))
-        begin = self.rows.begin
-        ids = torch.tensor([[begin, *s[:-1]] + [begin] * (longest - len(s)) for s in sentences])
-        vectors = self.rows.embed(ids.to(self.device))
-        return self.rows.logits(context.read(vectors, torch.ones_like(ids)))
+        unique = list(dict.fromkeys(prompts))
+        pieces = [self._pieces(prompt) for prompt in unique]
+        rows = [unique.index(prompt) for prompt in prompts]
+        packed = pack([len(piece) for piece in pieces], rows, sentences, self.rows.begin)
+        hidden = lm.read(self.trunk, self._vectors(pieces, packed.tokens), packed)
+        nodes = self.rows.logits(hidden.flatten(0, 1)[packed.nodes.to(self.device)])
+        return nodes[packed.places.to(self.device)]
+
+    def _vectors(self, pieces: Sequence[list[int]], tokens: Sequence[list[int]]) -> Tensor:
+        """Input vectors (rows, width, hidden) of prompts and what follows, 0 where a row has ended."""
+        words = self.trunk.get_input_embeddings()
+        parts = [
+            torch.cat([words(self._ids(piece)).float(), self.rows.embed(self._ids(said))])
+            for piece, said in zip(pieces, tokens, strict=True)
+        ]
+        return pad_sequence(parts, batch_first=True)
+
+    def _ids(self, tokens: Sequence[int]) -> Tensor:
+        return torch.tensor(tokens, device=self.device)
 
     def log_probs(
         self,
@@ -173,25 +197,20 @@ class Policy(Speaker):
     def open(self, prompts: Sequence[str]) -> "PolicySession":
         """Get ready to say a sentence after each prompt; equal prompts are read once."""
         with torch.no_grad():
-            return PolicySession(self.rows, self._context(prompts))
+            return PolicySession(self.rows, self.read(prompts, self.trunk))
 
-    def _context(self, prompts: Sequence[str]) -> lm.Context:
-        """What a group has read when it starts to speak: a prompt each."""
+    def read(self, prompts: Sequence[str], trunk: Any, copies: int = 1) -> lm.Context:
+        """What a group has read when it starts to speak: a prompt each, equal ones read once.
+
+        `trunk` reads, this policy's or one like it; the group may be there in several copies.
+        """
         unique = list(dict.fromkeys(prompts))
-        place = {prompt: at for at, prompt in enumerate(unique)}
-        context = self._read(unique)
-        context.keep([place[prompt] for prompt in prompts])
-        return context
-
-    def _read(self, prompts: Sequence[str]) -> lm.Context:
-        """Read the prompts, padded on the left to one length."""
-        pieces = [self._pieces(prompt) for prompt in prompts]
-        longest = max(map(len, pieces))
-        pad = self.tokenizer.eos_token_id
-        ids = torch.tensor([[pad] * (longest - len(p)) + p for p in pieces])
-        there = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in pieces])
-        context = lm.Context(self.trunk, len(prompts), self.device)
-        context.read(self.trunk.get_input_embeddings()(ids.to(self.device)), there)
+        pieces = [self._pieces(prompt) for prompt in unique]
+        ids, there = (part.repeat(copies, 1) for part in later(pieces, self.tokenizer.eos_token_id))
+        context = lm.Context(trunk, len(ids), self.device)
+        context.read(trunk.get_input_embeddings()(ids.to(self.device)), there)
+        places = [unique.index(prompt) for prompt in prompts]
+        context.keep([copy * len(unique) + place for copy in range(copies) for place in places])
         return context
 
     def _pieces(self, prompt: str) -> list[int]:
@@ -215,16 +234,21 @@ class PolicySession:
     @torch.no_grad()
     def feed(self, tokens: Sequence[Sequence[int]]) -> Tensor:
         """Append tokens to each sentence; give logits (group, tokens) of what follows."""
-        longest = max(map(len, tokens))
-        begin = self.rows.begin
-        ids = torch.tensor([[begin] * (longest - len(new)) + list(new) for new in tokens])
-        there = torch.tensor([[0] * (longest - len(new)) + [1] * len(new) for new in tokens])
+        ids, there = later(tokens, self.rows.begin)
         vectors = self.rows.embed(ids.to(self.context.device))
         return self.rows.logits(self.context.read(vectors, there)[:, -1])
 
     def keep(self, indices: Sequence[int]) -> None:
         """Go on with these sentences only."""
         self.context.keep(indices)
+
+
+def later(tokens: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
+    """Tokens as (group, longest), padded on the left, and where there are any: 1, else 0."""
+    longest = max(map(len, tokens))
+    ids = torch.tensor([[pad] * (longest - len(new)) + list(new) for new in tokens])
+    there = torch.tensor([[0] * (longest - len(new)) + [1] * len(new) for new in tokens])
+    return ids, there
 
 
 def grammar_mask(sentences: Sequence[Sequence[int]], language: Language, tokens: int) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from flowdesign.tokens import END, MAX_TOKENS, Automaton, Vocabulary, decode
 
-GROUP = 32  # sentences in one forward pass
+GROUP = 64  # sentences in one forward pass: each pass reads all weights, however few they are
 
 
 class Cancelled(RuntimeError):
@@ -193,8 +193,7 @@ def say(
         if cancel is not None and cancel():
             raise Cancelled("Sampling was cancelled.")
         logits = session.feed([sentence.pending for sentence in group]).cpu()
-        for sentence, row in zip(group, logits, strict=True):
-            _extend(sentence, row, draw, language)
+        _extend(group, logits, draw, language)
         going = [place for place, one in enumerate(group) if not language.done(one.state)]
         for one in group:
             if language.done(one.state):
@@ -210,20 +209,31 @@ def sample_seed(seed: int, index: int) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def choose(logits: Tensor, draw: Draw, generator: torch.Generator) -> int:
-    """Draw one token from logits (tokens,); forbidden tokens have -inf."""
+def choose(logits: Tensor, draw: Draw, generators: Sequence[torch.Generator]) -> Tensor:
+    """Draw a token for each row of logits (group, tokens), of which forbidden ones have -inf: (group,).
+
+    A row takes its chance from its own generator: the token is that of the largest weight / noise, with
+    noise from the exponential distribution (torch.multinomial's way), so rows that differ little
+    and have equal noise mostly choose the same.
+    """
     if draw.temperature == 0:
-        return int(logits.argmax())
+        return logits.argmax(-1)
     weights = torch.softmax(logits.double() / draw.temperature, -1)
     if draw.top_p < 1:
         weights = _nucleus(weights, draw.top_p)
-    return int(torch.multinomial(weights, 1, generator=generator))
+    noise = torch.empty_like(weights)
+    for row, generator in zip(noise, generators, strict=True):
+        row.exponential_(generator=generator)
+    return (weights / noise).argmax(-1)
 
 
-def only(logits: Tensor, allowed: Sequence[int]) -> Tensor:
-    """Logits (tokens,) with -inf for every token that is not allowed."""
-    places = torch.tensor(allowed, device=logits.device)
-    return torch.full_like(logits, -torch.inf).index_copy(0, places, logits[places])
+def only(logits: Tensor, allowed: Sequence[Sequence[int]]) -> Tensor:
+    """Logits (group, tokens) with -inf for every token that is not allowed in its row."""
+    rows = [row for row, tokens in enumerate(allowed) for _ in tokens]
+    columns = [token for tokens in allowed for token in tokens]
+    found = torch.full_like(logits, -torch.inf)
+    found[rows, columns] = logits[rows, columns]
+    return found
 
 
 def padded(sentences: Sequence[Sequence[int]], device: str | torch.device = "cpu") -> Tensor:
@@ -241,10 +251,10 @@ def log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
 
 
 def _nucleus(weights: Tensor, top_p: float) -> Tensor:
-    """Drop all but the fewest most likely tokens that hold `top_p` of the probability."""
+    """Drop all but the fewest most likely tokens that hold `top_p` of each row's probability."""
     ordered, order = weights.sort(descending=True)
-    dropped = order[ordered.cumsum(-1) - ordered >= top_p]
-    return weights.index_fill(-1, dropped, 0.0)
+    kept = ordered.masked_fill(ordered.cumsum(-1) - ordered >= top_p, 0.0)
+    return torch.zeros_like(weights).scatter(-1, order, kept)
 
 
 def _open(index: int, seed: int, language: Language, begin: int) -> _Sentence:
@@ -254,14 +264,16 @@ def _open(index: int, seed: int, language: Language, begin: int) -> _Sentence:
     return sentence
 
 
-def _extend(sentence: _Sentence, logits: Tensor, draw: Draw, language: Language) -> None:
-    """Choose the next token, then take those that must follow it."""
-    logits = only(logits, language.allowed(sentence.state))
-    token = choose(logits, draw, sentence.generator)
-    sentence.logprob += float(torch.log_softmax(logits.double(), -1)[token])
-    sentence.pending = []
-    _take(sentence, token, language)
-    _take_forced(sentence, language)
+def _extend(group: Sequence[_Sentence], logits: Tensor, draw: Draw, language: Language) -> None:
+    """Choose each sentence's next token, then take those that must follow it."""
+    logits = only(logits, [language.allowed(sentence.state) for sentence in group])
+    tokens = choose(logits, draw, [sentence.generator for sentence in group])
+    logs = torch.log_softmax(logits.double(), -1).gather(-1, tokens[:, None])[:, 0]
+    for sentence, token, log in zip(group, tokens.tolist(), logs.tolist(), strict=True):
+        sentence.logprob += log
+        sentence.pending = []
+        _take(sentence, token, language)
+        _take_forced(sentence, language)
 
 
 def _take_forced(sentence: _Sentence, language: Language) -> None:

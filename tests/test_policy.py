@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from bitsandbytes.nn import Linear4bit
 from shipped import needs_policy
 from toys import write_tiny_base
 
@@ -68,9 +69,10 @@ def gradients(policy: Policy, sentences: Sequence[tuple[int, ...]]) -> dict[str,
 
 
 def test_gradients_are_right_after_a_forward_pass_in_eval_mode(
-    policy: Policy, sentences: list[tuple[int, ...]]
+    packed: Policy, sentences: list[tuple[int, ...]]
 ) -> None:
     """bitsandbytes would repack the weights in such a pass and give wrong gradients ever after."""
+    policy = packed
     before = gradients(policy, sentences)
     policy.trunk.eval()
     with torch.no_grad():
@@ -99,13 +101,37 @@ def test_a_gradient_is_the_slope(policy: Policy, sentences: list[tuple[int, ...]
     assert (values[0] - values[1]) / 2e-2 == pytest.approx(slope, rel=0.02)
 
 
-def test_the_base_is_in_4_bits_and_frozen(policy: Policy) -> None:
-    from bitsandbytes.nn import Linear4bit
+@pytest.fixture
+def packed(base: str, monkeypatch: pytest.MonkeyPatch) -> Policy:
+    """A policy whose base is too large to be held unpacked."""
+    monkeypatch.setattr(lm, "UNPACKED", 0)
+    torch.manual_seed(1)
+    packed = Policy.create(Anatomy(base, rank=4), models=known_assets())
+    for weight in packed.trainable().values():
+        torch.nn.init.normal_(weight, std=0.1)
+    return packed
 
-    layers = [m for m in policy.trunk.modules() if isinstance(m, Linear4bit)]
+
+def test_a_large_base_is_in_4_bits_and_frozen(packed: Policy) -> None:
+    layers = [m for m in packed.trunk.modules() if isinstance(m, Linear4bit)]
     assert len(layers) == 2 * 7
     assert all(layer.weight.quant_state.quant_type == "nf4" for layer in layers)
     assert not any(layer.weight.requires_grad for layer in layers)
+
+
+def test_a_small_base_has_the_values_of_4_bits_unpacked(
+    policy: Policy, packed: Policy, sentences: list[tuple[int, ...]]
+) -> None:
+    """Faster on a CPU, which unpacks 4-bit weights at every token, and equal to the last bit."""
+    policy = policy.twin()
+    assert not any(isinstance(m, Linear4bit) for m in policy.trunk.modules())
+    assert not any(p.requires_grad for n, p in policy.trunk.named_parameters() if "lora" not in n)
+    for each in (policy, packed):
+        for weight in each.trainable().values():
+            torch.nn.init.constant_(weight, 0.01)
+    with torch.no_grad():
+        values, expected = (each.logits([PROMPT] * 4, sentences) for each in (policy, packed))
+    assert torch.equal(values, expected)
 
 
 def test_an_unknown_base_says_what_is_known() -> None:
@@ -222,13 +248,24 @@ def test_bad_settings_are_refused(policy: Policy, draw: dict[str, float]) -> Non
 
 
 def test_choose_follows_the_probabilities() -> None:
-    logits = torch.tensor([0.0, math.log(3), -torch.inf, math.log(4)])
-    generator = torch.Generator().manual_seed(0)
-    drawn = [choose(logits, Draw(0), generator) for _ in range(4000)]
-    shares = [drawn.count(token) / 4000 for token in range(4)]
+    logits = torch.tensor([0.0, math.log(3), -torch.inf, math.log(4)]).expand(4000, 4)
+    generators = [torch.Generator().manual_seed(0)] * 4000
+    drawn = choose(logits, Draw(0), generators)
+    shares = (drawn.bincount(minlength=4) / 4000).tolist()
     assert shares == pytest.approx([1 / 8, 3 / 8, 0, 1 / 2], abs=0.03)
-    nucleus = {choose(logits, Draw(0, top_p=0.8), generator) for _ in range(200)}
-    assert nucleus == {1, 3}  # the most likely two hold 7/8
+    nucleus = choose(logits, Draw(0, top_p=0.8), generators)
+    assert set(nucleus.tolist()) == {1, 3}  # the most likely two hold 7/8
+
+
+def test_a_row_chooses_as_torch_does_whatever_stands_beside_it() -> None:
+    logits = torch.randn(6, 9, generator=torch.Generator().manual_seed(1))
+    logits[2, 3:] = -torch.inf
+    draw = Draw(0, temperature=1.3)
+    together = choose(logits, draw, [torch.Generator().manual_seed(row) for row in range(6)])
+    for row, token in enumerate(together.tolist()):
+        weights = torch.softmax(logits[row].double() / 1.3, -1)
+        alone = torch.multinomial(weights, 1, generator=torch.Generator().manual_seed(row))
+        assert token == int(alone)
 
 
 class Scripted:

@@ -7,8 +7,9 @@ import torch
 from toys import write_tiny_base
 
 from flowdesign.catalog import known_assets
-from flowdesign.guidance import Guided
+from flowdesign.guidance import Pair
 from flowdesign.policy import Anatomy, Policy
+from flowdesign.sampling import Speaker
 from flowdesign.tokens import Vocabulary
 
 PROMPT = "a red star"
@@ -27,7 +28,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Policy, Policy]:
     return sft, grpo
 
 
-def said(speaker: Policy | Guided, **options: float) -> list[tuple[int, ...]]:
+def said(speaker: Speaker, **options: float) -> list[tuple[int, ...]]:
     return [sample.tokens for sample in speaker.sample(PROMPT, 8, 3, **options)]  # type: ignore[arg-type]
 
 
@@ -35,7 +36,7 @@ def test_its_ends_are_the_two_policies_exactly(pair: tuple[Policy, Policy]) -> N
     sft, grpo = pair
     assert said(sft) != said(grpo)
     for policy, scale in ((sft, 0.0), (grpo, 1.0)):
-        ours, theirs = (one.sample(PROMPT, 8, 3) for one in (Guided(sft, grpo, scale), policy))
+        ours, theirs = (one.sample(PROMPT, 8, 3) for one in (Pair(sft, grpo).at(scale), policy))
         assert ours == theirs  # tokens and log-probabilities
 
 
@@ -43,14 +44,15 @@ def test_its_ends_are_the_two_policies_exactly(pair: tuple[Policy, Policy]) -> N
 def test_logits_follow_the_formula(pair: tuple[Policy, Policy], scale: float) -> None:
     sft, grpo = pair
     prompts = [PROMPT, "a blue circle", PROMPT]
-    low, high, both = (one.open(prompts) for one in (sft, grpo, Guided(sft, grpo, scale)))
+    low, high, both = (one.open(prompts) for one in (sft, grpo, Pair(sft, grpo).at(scale)))
     tokens = [[sft.begin]] * 3
     for kept in ([0, 1, 2], [2, 0]):
         for session in (low, high, both):
             session.keep(kept)
         tokens = tokens[: len(kept)]
         one, other, mixed = (session.feed(tokens) for session in (low, high, both))
-        torch.testing.assert_close(mixed, one + scale * (other - one))
+        expected = one + scale * (other - one)
+        torch.testing.assert_close(mixed, expected, rtol=1e-4, atol=1e-4)
         assert not torch.allclose(mixed, one)
         tokens = [[1], [2], [1]]
 
@@ -59,25 +61,25 @@ def test_logits_follow_the_formula(pair: tuple[Policy, Policy], scale: float) ->
 def test_everything_said_is_a_workflow_at_any_scale(
     pair: tuple[Policy, Policy], scale: float
 ) -> None:
-    samples = Guided(*pair, scale).sample(PROMPT, 12, 0, temperature=1.5, top_p=0.9)
+    samples = Pair(*pair).at(scale).sample(PROMPT, 12, 0, temperature=1.5, top_p=0.9)
     assert len(samples) == 12 and all(sample.valid for sample in samples)
 
 
 def test_without_the_grammar_anything_may_be_said(pair: tuple[Policy, Policy]) -> None:
-    samples = Guided(*pair, 2.0).sample(PROMPT, 6, 0, constrained=False)
+    samples = Pair(*pair).at(2.0).sample(PROMPT, 6, 0, constrained=False)
     assert not all(sample.valid for sample in samples)
 
 
 def test_near_scales_say_nearly_the_same(pair: tuple[Policy, Policy]) -> None:
     """The chance of a sample does not depend on the scale: a small step changes few samples."""
-    one, near = (Guided(*pair, scale).sample(PROMPT, 24, 1) for scale in (0.5, 0.5001))
+    one, near = (Pair(*pair).at(scale).sample(PROMPT, 24, 1) for scale in (0.5, 0.5001))
     assert sum(a.tokens == b.tokens for a, b in zip(one, near, strict=True)) >= 22
 
 
 @pytest.mark.parametrize("scale", [-1.01, 10.5, float("nan"), float("inf")])
 def test_a_scale_out_of_range_is_told(pair: tuple[Policy, Policy], scale: float) -> None:
     with pytest.raises(ValueError, match="from -1 to 10"):
-        Guided(*pair, scale)
+        Pair(*pair).at(scale)
 
 
 def test_policies_of_different_vocabularies_are_told(
@@ -87,4 +89,41 @@ def test_policies_of_different_vocabularies_are_told(
     other = grpo.twin()
     other.vocabulary = Vocabulary(grpo.vocabulary.tokens[:-1])
     with pytest.raises(ValueError, match="one vocabulary"):
-        Guided(sft, other, 1.0)
+        Pair(sft, other)
+
+
+def test_policies_of_different_bases_are_told(pair: tuple[Policy, Policy], tmp_path: Path) -> None:
+    sft, grpo = pair
+    other = grpo.twin()
+    other.anatomy = Anatomy("another", 4)
+    with pytest.raises(ValueError, match="one base"):
+        Pair(sft, other)
+
+
+def test_policies_of_different_ranks_guide(pair: tuple[Policy, Policy]) -> None:
+    sft, _ = pair
+    wide = Policy.create(Anatomy(sft.anatomy.base, 6), "fp32", models=known_assets(), beside=sft)
+    with torch.no_grad():
+        for weight in wide.trainable().values():
+            weight.add_(0.02 * torch.randn(weight.shape))
+    low, high, both = (one.open([PROMPT]) for one in (sft, wide, Pair(sft, wide).at(3.0)))
+    one, other, mixed = (session.feed([[sft.begin, 3]]) for session in (low, high, both))
+    torch.testing.assert_close(mixed, one + 3.0 * (other - one), rtol=1e-4, atol=1e-4)
+
+
+def test_a_policy_beside_another_holds_the_base_once(
+    pair: tuple[Policy, Policy], tmp_path: Path
+) -> None:
+    sft, grpo = pair
+    grpo.save(tmp_path)
+    loaded = Policy.load(tmp_path, "fp32", models=known_assets(), beside=sft)
+    frozen = [
+        {id(p) for p in one.trunk.parameters() if not p.requires_grad} for one in (sft, loaded)
+    ]
+    assert frozen[0] and frozen[0] == frozen[1]
+    assert not {id(p) for p in loaded.trainable().values()} & {
+        id(p) for p in sft.trainable().values()
+    }
+    assert [one.tokens for one in loaded.sample(PROMPT, 4, 0)] == [
+        one.tokens for one in grpo.sample(PROMPT, 4, 0)
+    ]
