@@ -55,8 +55,6 @@ class UsageError(Exception):
     """A command that cannot be carried out; the message goes to the person who typed it."""
 
 
-MEASURED = {"grammar": "under the grammar", "free": "without it"}  # figures and their names
-
 # What a person can put right; any other error is a fault of the program and keeps its traceback.
 # Errors that live beside torch are turned into UsageError where they may occur.
 TOLD = (
@@ -188,20 +186,7 @@ def zoo(flags: argparse.Namespace) -> int:
 
 def sft(flags: argparse.Namespace) -> int:
     """Train the first policy as a run, measure it, or print its stored figures."""
-    config = from_flags(SFTConfig, flags)
-    folder = CHECKPOINTS / config.run
-    if flags.report:
-        return _report_policy(folder, flags.json)
-    _quiet()
-    if flags.measure:
-        return _measure_policy(folder, config, flags.json)
-    runs.prepare(folder, config)
-    with at_work(folder, flags, _tell):
-        from flowdesign.sft import train
-
-        status = runs.execute(folder, lambda place: train(config, place), _print_step)
-    print(f"{config.run}: {status.state} after step {status.step} of {status.total}")
-    return 0
+    return _learn(from_flags(SFTConfig, flags), flags, "flowdesign.sft.command")
 
 
 def reward(flags: argparse.Namespace) -> int:
@@ -215,8 +200,9 @@ def grpo(flags: argparse.Namespace) -> int:
 
 
 def _learn(config: RunConfig, flags: argparse.Namespace, module: str) -> int:
-    """What a kind of run that measures itself is asked for; `module` knows how."""
+    """What a kind of run that learns is asked for; `module` knows how. Some measure themselves."""
     folder, work = CHECKPOINTS / config.run, import_module(module)
+    asked = flags.report or flags.measure
     if not flags.report:
         _quiet()
         with _telling(*work.faults()):
@@ -228,7 +214,7 @@ def _learn(config: RunConfig, flags: argparse.Namespace, module: str) -> int:
     none = f"No figures are stored in {folder}. {work.HOW}"
     text = none if figures is None else work.tell(figures)
     _show(figures or {"error": text}, flags.json, text)
-    return 0 if figures else 1
+    return int(asked and not figures)
 
 
 def _train(
@@ -244,29 +230,6 @@ def _train(
     words = f"{config.run} stopped after step {status.step} of {status.total}. The same command goes on."
     _show({"run": config.run, "state": status.state, "step": status.step}, flags.json, words)
     return False
-
-
-def _measure_policy(folder: Path, config: SFTConfig, as_json: bool) -> int:
-    from flowdesign.policy import PolicyError
-    from flowdesign.sft import measure
-
-    with _telling(PolicyError):
-        runs.write_figures(folder, measure(folder, config.threads))
-    return _report_policy(folder, as_json)
-
-
-def _report_policy(folder: Path, as_json: bool) -> int:
-    """Print the stored figures; 1 when there are none."""
-    figures = runs.read_figures(folder)
-    if figures is None:
-        command = f"python -m flowdesign sft --run {folder.name} --measure"
-        words = f"No figures are stored in {folder}. Measure them: {command}"
-        _show({"error": words}, as_json, words)
-        return 1
-    lines = [_tell_validity(words, figures[key]) for key, words in MEASURED.items()]
-    lines.append(f"after step {figures['step']}, measured {figures['measured']}")
-    _show(figures, as_json, "\n".join(lines))
-    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -386,12 +349,6 @@ def _designed(tokens: tuple[int, ...], prompt: str, seed: int) -> dict[str, Any]
 def _tell_design(one: dict[str, Any]) -> str:
     faults = "".join(f"\n    {problem['message']}" for problem in one["problems"])
     return f"{one['sentence']}{faults}"
-
-
-def _tell_validity(words: str, row: dict[str, int]) -> str:
-    samples, valid, distinct = row["samples"], row["valid"], row["distinct"]
-    share = f"{valid / samples:.1%} valid, {distinct / samples:.1%} distinct"
-    return f"{words}: {samples} sentences, {share}"
 
 
 def _tell_problem(problem: Problem) -> str:

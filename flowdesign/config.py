@@ -128,22 +128,39 @@ class SFTConfig(RunConfig):
     """Supervised fine-tuning on random valid workflows (paper, phase 1).
 
     A step is `prompts` prompts with `sentences` workflows each; the prompt's part of the forward
-    pass is shared by its workflows.
+    pass is shared by its workflows. With `warm` above 0, a share of the workflows is not random but
+    found for its prompt by search under a reward ensemble: a warm start for GRPO, not in the paper.
     """
 
     incidental: ClassVar[frozenset[str]] = RunConfig.incidental | {"save_every"}
 
     run: RunName = Field("policy_sft", description="name of the folder under checkpoints/")
-    base: str = Field("smollm2-135m-instruct", description="language model: known name or folder")
+    start: str = Field(
+        "", description="run or folder of a policy to go on from; empty is a new one"
+    )
+    base: str = Field(
+        "smollm2-135m-instruct", description="language model of a new one: known name or folder"
+    )
     dtype: Literal["nf4", "bf16", "fp32"] = Field("nf4", description="how the base is held")
     device: str = Field("cpu", description="torch device")
     steps: int = Field(220, ge=1, description="optimiser steps")
     prompts: int = Field(4, ge=1, description="prompts in a step")
     sentences: int = Field(8, ge=1, description="random workflows for each prompt")
-    rank: int = Field(16, ge=1, description="LoRA rank")
+    rank: int = Field(16, ge=1, description="LoRA rank of a new one")
     lora_rate: float = Field(1e-3, gt=0, description="peak learning rate of the LoRA weights")
     rows_rate: float = Field(3e-3, gt=0, description="peak learning rate of the new token rows")
     grammar_weight: float = Field(20.0, ge=0, description="extra weight of the grammar in the loss")
+    warm: float = Field(
+        0.0, ge=0, le=1, description="share of the prompts whose workflows are searched for"
+    )
+    reward: str = Field("reward", description="run or folder of the ensemble to search under")
+    trust: float = Field(1.0, ge=0, description="k of its reward: mean - k x spread")
+    sweeps: int = Field(2, ge=1, description="times that the search visits every choice")
+    heat: float = Field(
+        0.02,
+        ge=0,
+        description="temperature of the search, in units of the reward; 0 takes the best",
+    )
     warmup: int = Field(20, ge=0, description="steps until the peak learning rate")
     save_every: int = Field(50, ge=1, description="steps between two checkpoints")
 

@@ -1,6 +1,6 @@
 """Search for workflows that a reward ensemble expects much of, one choice at a time.
 
-    found = search(judge, prompts, sentences, language, sweeps=2, temperature=0.3, seed=0)
+    found = search(bound, prompts, sentences, language, sweeps=2, temperature=0.3, seed=0)
 
 A sweep visits every place of a sentence where something else could stand, the last one first, since a
 change may add or drop what follows it. There it looks at all sentences that one other choice leads to (`tokens.variants`) and draws one with weights
@@ -24,7 +24,7 @@ from flowdesign.tokens import Automaton, alternatives, changed
 Sentence = tuple[int, ...]
 
 
-class Judge(Protocol):
+class Bound(Protocol):
     """What is searched under: the lower bound of a reward ensemble."""
 
     def __call__(self, prompts: Sequence[str], sentences: Sequence[Sentence]) -> Sequence[float]:
@@ -71,7 +71,7 @@ class _Chain:
 
 
 def search(
-    judge: Judge,
+    bound: Bound,
     prompts: Sequence[str],
     sentences: Sequence[Sentence],
     language: Automaton,
@@ -86,22 +86,22 @@ def search(
     """
     if not temperature >= 0:
         raise ValueError(f"The temperature of a search is 0 or more, not {temperature}.")
-    first = judge(prompts, sentences) if prompts else []
+    first = bound(prompts, sentences) if prompts else []
     chains = [
         _Chain(prompt, tuple(sentence), float(reward), random.Random(f"search/{seed}/{at}"), [])
         for at, (prompt, sentence, reward) in enumerate(zip(prompts, sentences, first, strict=True))
     ]
     for _ in range(sweeps):
-        _sweep(judge, chains, language, temperature)
+        _sweep(bound, chains, language, temperature)
     return [Found(chain.prompt, chain.sentence, chain.reward) for chain in chains]
 
 
-def _sweep(judge: Judge, chains: Sequence[_Chain], language: Automaton, heat: float) -> None:
+def _sweep(bound: Bound, chains: Sequence[_Chain], language: Automaton, heat: float) -> None:
     for chain in chains:
         chain.places = list(range(len(chain.sentence)))
     while asked := [(chain, options) for chain in chains if (options := chain.options(language))]:
         prompts = [chain.prompt for chain, options in asked for _ in options]
-        rewards = judge(prompts, [option for _, options in asked for option in options])
+        rewards = bound(prompts, [option for _, options in asked for option in options])
         begin = 0
         for chain, options in asked:
             chain.take(options, rewards[begin : begin + len(options)], heat)

@@ -245,7 +245,7 @@ def test_the_figures_of_a_policy_are_printed(
     monkeypatch.setattr(cli, "CHECKPOINTS", tmp_path)
     (tmp_path / "mine").mkdir()
     status, out, _ = run(capsys, "sft", "--run", "mine", "--report", "--json")
-    assert status == 1 and "sft --run mine --measure" in json.loads(out)["error"]
+    assert status == 1 and "sft --measure" in json.loads(out)["error"]
     row = {"samples": 200, "valid": 199, "distinct": 150}
     figures = {"grammar": row, "free": row, "weights": "a1", "step": 3, "measured": "today"}
     runs.write_figures(tmp_path / "mine", figures)
@@ -253,7 +253,9 @@ def test_the_figures_of_a_policy_are_printed(
     assert (status, json.loads(out)) == (0, figures)
     status, out, _ = run(capsys, "sft", "--run", "mine", "--report")
     assert "200 sentences, 99.5% valid, 75.0% distinct" in out
-    monkeypatch.setattr("flowdesign.sft.measure", lambda folder, threads: figures | {"step": 9})
+    monkeypatch.setattr(
+        "flowdesign.sft.measuring.measure", lambda folder, threads: figures | {"step": 9}
+    )
     status, out, _ = run(capsys, "sft", "--run", "mine", "--measure", "--json")
     assert status == 0 and json.loads(out)["step"] == 9
     assert runs.read_figures(tmp_path / "mine") == json.loads(out)

@@ -22,9 +22,10 @@ from flowdesign.grpo import command, measuring
 from flowdesign.grpo import run as grpo
 from flowdesign.grpo.learning import Learner, parts_of
 from flowdesign.grpo.objective import advantages
-from flowdesign.grpo.rollout import Judge, earn, roll
+from flowdesign.grpo.rollout import earn, roll
 from flowdesign.grpo.yardsticks import Yardsticks, best_fixed, yardsticks
 from flowdesign.policy import Anatomy, Policy
+from flowdesign.reward.bound import Bound
 from flowdesign.reward.data import make_table
 from flowdesign.reward.run import train as train_reward
 from flowdesign.sampling import log_probs
@@ -48,7 +49,7 @@ class ToyEnsemble:
         return SimpleNamespace(mean=mean, lower=lambda k: mean - 0.1 * k)
 
 
-JUDGE = Judge(ToyEnsemble(), 1.0)
+BOUND = Bound(ToyEnsemble(), 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -106,13 +107,13 @@ def test_a_large_rollout_is_said_in_parts(policy: Policy, monkeypatch: pytest.Mo
 
 def test_workflows_are_judged_for_their_prompt_and_for_others(policy: Policy) -> None:
     said = [[(FLAT,), (NIGHT,)]] * 3
-    earned = earn(JUDGE, PROMPTS, said, foils=9)
+    earned = earn(BOUND, PROMPTS, said, foils=9)
     assert torch.allclose(earned.mean, torch.tensor([[1.0, 0.0], [0.0, 2.0], [1.0, 0.0]]))
     assert torch.allclose(earned.own, earned.mean - 0.1)
     # The first prompt's foils are the second and the third, the second's the third and the first.
     assert torch.allclose(earned.elsewhere[0] + 0.1, torch.tensor([[0.0, 1.0], [2.0, 0.0]]))
     assert torch.allclose(earned.elsewhere[1] + 0.1, torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
-    assert earn(JUDGE, PROMPTS[:1], said[:1], foils=4).elsewhere.shape == (1, 2, 0)
+    assert earn(BOUND, PROMPTS[:1], said[:1], foils=4).elsewhere.shape == (1, 2, 0)
 
 
 # --- updates
@@ -186,7 +187,7 @@ def test_it_learns_what_suits_the_prompt(policy: Policy) -> None:
     rewards = []
     for index in range(30):
         groups = roll(taught.policy, prompts, 8, seed=index)
-        earned = earn(JUDGE, prompts, groups, 1)
+        earned = earn(BOUND, prompts, groups, 1)
         rewards.append(float(earned.own.mean()))
         parts = parts_of(taught.policy, prompts, groups, advantages(earned.own), 2)
         taught.learn(list(parts), 1.0)
@@ -200,7 +201,7 @@ def test_the_best_fixed_workflow_is_that_of_the_ensemble(policy: Policy) -> None
     """Two flat prompts earn 1 each, one night prompt 2: both checkpoints are worth 2/3 on average."""
     rng = random.Random(0)
     starts = [random_sentence(policy.automaton, rng) for _ in range(2)]
-    value, sentence = best_fixed(JUDGE, PROMPTS, starts, policy.automaton)
+    value, sentence = best_fixed(BOUND, PROMPTS, starts, policy.automaton)
     assert value == pytest.approx(
         2 / 3 - 0.1 if not {FLAT, NIGHT} <= set(sentence) else 4 / 3 - 0.1
     )
@@ -209,7 +210,7 @@ def test_the_best_fixed_workflow_is_that_of_the_ensemble(policy: Policy) -> None
 
 def test_yardsticks_are_in_order(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flowdesign.grpo.yardsticks.SAMPLED", 40)
-    found = yardsticks(JUDGE, policy, PROMPTS, seed=0)
+    found = yardsticks(BOUND, policy, PROMPTS, seed=0)
     assert found.sft < found.fixed <= found.best == pytest.approx(4 / 3 - 0.1)
     assert found.reached(found.fixed) == 0 and found.reached(found.best) == pytest.approx(1)
 

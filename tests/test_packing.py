@@ -45,6 +45,10 @@ def test_equal_beginnings_are_read_once(sentences: list[list[int]]) -> None:
 
 def test_a_prompt_reads_from_left_to_right_and_padding_sees_itself() -> None:
     packed = pack([3, 1], [0, 1], [[1, 2], [1]], BEGIN)
-    assert packed.sees[0, :3, :3].tolist() == [[True, False, False], [True, True, False], [True] * 3]
+    assert packed.sees[0, :3, :3].tolist() == [
+        [True, False, False],
+        [True, True, False],
+        [True] * 3,
+    ]
     assert not packed.sees[0, :3, 3:].any()
     assert packed.sees[1].sum(-1).tolist() == [1, 2, 1, 1, 1]

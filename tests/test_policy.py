@@ -18,7 +18,7 @@ from flowdesign.policy import SHIPPED, Anatomy, Policy, PolicyError, fingerprint
 from flowdesign.rows import spoken
 from flowdesign.runs import read_figures
 from flowdesign.sampling import Cancelled, Draw, Unconstrained, choose, say
-from flowdesign.sft import validity
+from flowdesign.sft.measuring import validity
 from flowdesign.tokens import (
     VOCABULARY,
     Automaton,

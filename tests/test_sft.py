@@ -1,6 +1,7 @@
 """Supervised fine-tuning: its data, its loss, exact resuming, and that it learns."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -8,15 +9,18 @@ import torch
 from run_toys import check_that_it_goes_on_exactly
 from toys import write_tiny_base
 
-from flowdesign import sft
 from flowdesign.catalog import known_assets
 from flowdesign.checkpoints import CHECKPOINT
 from flowdesign.config import SFTConfig
 from flowdesign.policy import Anatomy, Policy, fingerprint
+from flowdesign.records import split_of_prompt
 from flowdesign.sampling import Unconstrained
+from flowdesign.sft import measuring
+from flowdesign.sft import training as sft
 from flowdesign.tokens import VOCABULARY, Automaton, decode
 
 GRAMMAR = Automaton(VOCABULARY, known_assets())
+FLAT = VOCABULARY.index("<ckpt:mini_flat>")
 
 
 @pytest.fixture(scope="module")
@@ -72,20 +76,54 @@ def test_a_stopped_run_goes_on_exactly(config: SFTConfig, tmp_path: Path) -> Non
     )
 
 
+class Liking:
+    """A reward that wants the flat checkpoint, and says so for any prompt."""
+
+    def __call__(self, prompts: Sequence[str], sentences: Sequence[Sequence[int]]) -> list[float]:
+        return [float(FLAT in said) for said in sentences]
+
+
+def test_a_warm_start_searches_for_what_the_ensemble_likes(config: SFTConfig) -> None:
+    warm = config.model_copy(update={"prompts": 4, "sentences": 6, "warm": 0.5, "heat": 0.05})
+    data = sft.batch(warm, 0, GRAMMAR, Liking())
+    assert data == sft.batch(warm, 0, GRAMMAR, Liking())
+    assert len(data.prompts) == len(data.sentences) == 24
+    plain, sought = data.sentences[:12], data.sentences[12:]
+    assert sum(FLAT in said for said in sought) == 12 > sum(FLAT in said for said in plain)
+    assert data.reward == 1.0
+    assert len(set(sought)) > 8 and all(GRAMMAR.accepts(said) for said in sought)
+    assert all(split_of_prompt(prompt) == "train" for prompt in data.prompts[12:])
+
+
+def test_a_warm_run_goes_on_from_a_policy(
+    config: SFTConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = config.model_copy(update={"steps": 1})
+    list(sft.train(first, tmp_path / "first"))
+    monkeypatch.setattr(sft, "open_bound", lambda *asked: Liking())
+    start = str(tmp_path / "first")
+    warm = config.model_copy(update={"start": start, "base": "unused", "warm": 1.0, "steps": 2})
+    told = [step.metrics for step in sft.train(warm, tmp_path / "second")]
+    assert [metrics["reward"] for metrics in told] == [1.0, 1.0]
+    assert Policy.load(tmp_path / "second").anatomy == Policy.load(start).anatomy
+
+
 def test_figures_count_what_is_valid_and_what_differs(
     config: SFTConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = Policy.create(Anatomy(config.base, rank=4), models=known_assets())
     policy.save(tmp_path)
-    monkeypatch.setattr(sft, "UNDER_GRAMMAR", 30)
-    monkeypatch.setattr(sft, "FREE", 8)
-    figures = sft.measure(tmp_path)
+    monkeypatch.setattr(measuring, "UNDER_GRAMMAR", 30)
+    monkeypatch.setattr(measuring, "FREE", 8)
+    figures = measuring.measure(tmp_path)
     assert figures["grammar"] == {"samples": 30, "valid": 30, "distinct": 30}
     assert (
         figures["free"]["samples"] == 8 and figures["free"]["valid"] == 0
     )  # it has learned nothing
     assert figures["weights"] == fingerprint(tmp_path)
-    assert sft.validity(policy, 3, constrained=True) == sft.validity(policy, 3, constrained=True)
+    assert measuring.validity(policy, 3, constrained=True) == measuring.validity(
+        policy, 3, constrained=True
+    )
 
 
 def test_it_learns(config: SFTConfig, tmp_path: Path) -> None:

@@ -32,12 +32,12 @@ def measure(config: GRPOConfig, folder: Path) -> None:
 
     from flowdesign.catalog import known_assets
     from flowdesign.grpo.measuring import write_measured
-    from flowdesign.grpo.run import judge_of, sft_of
+    from flowdesign.grpo.run import bound_of, sft_of
     from flowdesign.policy import Policy
 
     torch.set_num_threads(config.threads)
     policy = Policy.load(folder, config.dtype, config.device, known_assets())
-    write_measured(policy, sft_of(config), judge_of(config), folder)
+    write_measured(policy, sft_of(config), bound_of(config), folder)
 
 
 def tell(figures: dict[str, Any]) -> str:

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from flowdesign.grpo.prompts import held_out
-from flowdesign.grpo.rollout import Judge, earn, roll
+from flowdesign.grpo.rollout import earn, roll
 from flowdesign.grpo.yardsticks import SAMPLED, yardsticks
+from flowdesign.heldout import held_out
 from flowdesign.policy import ADAPTER, ROWS, Policy
+from flowdesign.reward.bound import Bound
 from flowdesign.runs import digest_of, measured_now, write_figures
 
 PROMPTS, EACH = 64, 8  # test prompts, and samples for each
@@ -19,21 +20,21 @@ ALONE, FOR_ONE = 4, 64  # prompts with many samples
 SEED = 1  # of prompts and samples; training and its looks have others
 
 
-def write_measured(policy: Policy, sft: Policy, judge: Judge, folder: Path) -> None:
+def write_measured(policy: Policy, sft: Policy, bound: Bound, folder: Path) -> None:
     """Measure the policy in `folder` and keep the figures beside it."""
-    figures = measure(policy, sft, judge)
+    figures = measure(policy, sft, bound)
     weights = digest_of(folder / name for name in (ADAPTER, ROWS))
     write_figures(folder, figures | {"weights": weights})
 
 
-def measure(policy: Policy, sft: Policy, judge: Judge) -> dict[str, Any]:
+def measure(policy: Policy, sft: Policy, bound: Bound) -> dict[str, Any]:
     """Rewards against the yardsticks, with a 95 % interval over prompts, and how much it varies."""
     import torch
 
     prompts = held_out("test", PROMPTS, SEED)
-    known = yardsticks(judge, sft, prompts, SEED)
+    known = yardsticks(bound, sft, prompts, SEED)
     groups = roll(policy, prompts, EACH, SEED)
-    means = earn(judge, prompts, groups, foils=0).own.mean(1)
+    means = earn(bound, prompts, groups, foils=0).own.mean(1)
     half = 1.96 * float(means.std()) / len(means) ** 0.5
     reward = float(means.mean())
     return {

@@ -4,29 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from flowdesign.policy import Policy
+from flowdesign.reward.bound import Bound, Sentence
 from flowdesign.sampling import GROUP, Draw, say
-
-Sentence = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Judge:
-    """The reward: the lower bound of a reward ensemble (`reward.ensemble.Ensemble`)."""
-
-    ensemble: Any
-    trust: float
-
-    def __call__(self, prompts: Sequence[str], sentences: Sequence[Sentence]) -> list[float]:
-        """The lower bound for each pair."""
-        found: list[float] = self.ensemble.predict(prompts, sentences).lower(self.trust).tolist()
-        return found
 
 
 @dataclass(frozen=True)
@@ -57,9 +42,9 @@ def roll(
 
 
 def earn(
-    judge: Judge, prompts: Sequence[str], groups: Sequence[Sequence[Sentence]], foils: int
+    bound: Bound, prompts: Sequence[str], groups: Sequence[Sequence[Sentence]], foils: int
 ) -> Earned:
-    """Judge every workflow for its prompt and for the next `foils` prompts of the step."""
+    """Bound every workflow for its prompt and for the next `foils` prompts of the step."""
     foils = min(foils, len(prompts) - 1)
     asked = [
         (prompts[(at + shift) % len(prompts)], sentence)
@@ -67,10 +52,10 @@ def earn(
         for sentence in group
         for shift in range(foils + 1)
     ]
-    found = judge.ensemble.predict([prompt for prompt, _ in asked], [said for _, said in asked])
+    found = bound.ensemble.predict([prompt for prompt, _ in asked], [said for _, said in asked])
     shape = (len(prompts), len(groups[0]), foils + 1)
     lower, mean = (
         torch.from_numpy(np.asarray(values, np.float64)).float().view(shape)
-        for values in (found.lower(judge.trust), found.mean)
+        for values in (found.lower(bound.trust), found.mean)
     )
     return Earned(lower[..., 0], mean[..., 0], lower[..., 1:])

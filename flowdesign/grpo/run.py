@@ -30,12 +30,12 @@ from flowdesign.grpo import SAMPLES
 from flowdesign.grpo.learning import Learner, parts_of
 from flowdesign.grpo.measuring import write_measured
 from flowdesign.grpo.objective import SMALLEST_SPREAD, advantages, contrasted
-from flowdesign.grpo.prompts import held_out, to_learn_from
-from flowdesign.grpo.rollout import Earned, Judge, Sentence, earn, roll
+from flowdesign.grpo.rollout import Earned, earn, roll
 from flowdesign.grpo.yardsticks import Yardsticks, yardsticks
+from flowdesign.heldout import held_out, to_learn_from
 from flowdesign.policy import Policy
 from flowdesign.rates import rate
-from flowdesign.reward.ensemble import Ensemble
+from flowdesign.reward.bound import Bound, Sentence, open_bound
 from flowdesign.runs import Steps, folder_of, replace_text
 from flowdesign.tokens import sentence_text
 
@@ -52,10 +52,10 @@ def train(config: GRPOConfig, folder: Path) -> Steps:
     Raises policy.PolicyError, reward.ensemble.RewardError, tokens.VocabularyMismatch, runs.NotANumber.
     """
     torch.set_num_threads(config.threads)
-    judge, sft = judge_of(config), sft_of(config)
+    bound, sft = bound_of(config), sft_of(config)
     policy = sft.twin()
     prompts = held_out("validation", VALIDATION, config.seed)
-    known = _measured(folder, judge, sft, prompts, config.seed)
+    known = _measured(folder, bound, sft, prompts, config.seed)
     learner = Learner(config, policy, sft, optimiser_of(policy, config.lora_rate, config.rows_rate))
     there = checkpoints.restore(folder, policy, learner.optimiser)
     learner.entropy = there.numbers.get(ENTROPY, learner.entropy)
@@ -66,9 +66,9 @@ def train(config: GRPOConfig, folder: Path) -> Steps:
         checkpoints.save(folder, policy, learner.optimiser, place)
 
     for index in range(there.done, config.steps):
-        metrics = step(learner, judge, index)
+        metrics = step(learner, bound, index)
         if (index + 1) % config.evaluate_every == 0 or index + 1 == config.steps:
-            metrics |= look(judge, policy, prompts, known, folder, index)
+            metrics |= look(bound, policy, prompts, known, folder, index)
         try:
             yield Step(index, config.steps, metrics)
         except GeneratorExit:
@@ -76,13 +76,12 @@ def train(config: GRPOConfig, folder: Path) -> Steps:
             raise
         if (index + 1) % config.save_every == 0 or index + 1 == config.steps:
             keep(index + 1)
-    write_measured(policy, sft, judge, folder)
+    write_measured(policy, sft, bound, folder)
 
 
-def judge_of(config: GRPOConfig) -> Judge:
+def bound_of(config: GRPOConfig) -> Bound:
     """The reward that a config names. Raises what `reward.ensemble.Ensemble.load` does."""
-    ensemble = Ensemble.load(folder_of(config.reward), config.device, config.threads)
-    return Judge(ensemble, config.trust)
+    return open_bound(config.reward, config.trust, config.device, config.threads)
 
 
 def sft_of(config: GRPOConfig) -> Policy:
@@ -90,13 +89,13 @@ def sft_of(config: GRPOConfig) -> Policy:
     return Policy.load(folder_of(config.start), config.dtype, config.device, known_assets())
 
 
-def step(learner: Learner, judge: Judge, index: int) -> dict[str, float]:
+def step(learner: Learner, bound: Bound, index: int) -> dict[str, float]:
     """One rollout and the updates from it."""
     config = learner.config
     rng = random.Random(f"grpo/{config.seed}/{index}")
     prompts = to_learn_from(rng, config.prompts)
     groups = roll(learner.policy, prompts, config.group, rng.getrandbits(62), config.temperature)
-    earned = earn(judge, prompts, groups, config.foils)
+    earned = earn(bound, prompts, groups, config.foils)
     gains = advantages(contrasted(earned.own, earned.elsewhere, config.contrast), config.scaled)
     parts = list(parts_of(learner.policy, prompts, groups, gains, config.at_once))
     told = learner.learn(parts, rate(config, index))
@@ -121,20 +120,20 @@ def describe(earned: Earned, groups: Sequence[Sequence[Sentence]]) -> dict[str, 
 
 
 def look(
-    judge: Judge,
+    bound: Bound,
     policy: Policy,
     prompts: Sequence[str],
     known: Yardsticks,
     folder: Path,
     index: int,
 ) -> dict[str, float]:
-    """Judge the policy on prompts it does not learn from, and keep some of what it says.
+    """Bound the policy on prompts it does not learn from, and keep some of what it says.
 
     `validation/reached` is how far it is from the best fixed workflow (0) to each prompt's best (1), and
     `validation/prompt_share` how much of what it gained over the SFT policy depends on the prompt.
     """
     groups = roll(policy, prompts, EACH, seed=0)
-    earned = earn(judge, prompts, groups, foils=4)
+    earned = earn(bound, prompts, groups, foils=4)
     _keep_samples(folder, index, prompts, groups, earned.own)
     found = describe(earned, groups)
     gained = found["reward"] - known.sft
@@ -146,14 +145,14 @@ def look(
 
 
 def _measured(
-    folder: Path, judge: Judge, sft: Policy, prompts: Sequence[str], seed: int
+    folder: Path, bound: Bound, sft: Policy, prompts: Sequence[str], seed: int
 ) -> Yardsticks:
     """The yardsticks of a run, measured when it starts."""
     path = folder / YARDSTICKS
     if path.exists():
         stored = json.loads(path.read_text("utf-8"))
         return Yardsticks(**stored | {"sentence": tuple(stored["sentence"])})
-    found = yardsticks(judge, sft, prompts, seed)
+    found = yardsticks(bound, sft, prompts, seed)
     replace_text(path, json.dumps(asdict(found), indent=2) + "\n")
     return found
 

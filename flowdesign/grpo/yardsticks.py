@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from flowdesign.grpo.rollout import Judge, Sentence, earn, roll
+from flowdesign.grpo.rollout import earn, roll
 from flowdesign.policy import Policy
+from flowdesign.reward.bound import Bound, Sentence
 from flowdesign.search import search
 from flowdesign.tokens import Automaton, random_sentence
 
@@ -33,25 +34,25 @@ class Yardsticks:
         return (reward - self.fixed) / max(1e-9, self.best - self.fixed)
 
 
-def yardsticks(judge: Judge, sft: Policy, prompts: Sequence[str], seed: int) -> Yardsticks:
+def yardsticks(bound: Bound, sft: Policy, prompts: Sequence[str], seed: int) -> Yardsticks:
     """Measure them for these prompts."""
     language = sft.automaton
     rng = random.Random(f"grpo/yardsticks/{seed}")
     pool = [random_sentence(language, rng) for _ in range(SAMPLED)]
-    rewards = [judge([prompt] * len(pool), pool) for prompt in prompts]
+    rewards = [bound([prompt] * len(pool), pool) for prompt in prompts]
     best = fmean(max(row) for row in rewards)
     means = [fmean(column) for column in zip(*rewards, strict=True)]
     order = sorted(range(len(pool)), key=lambda at: -means[at])
     fixed, sentence = best_fixed(
-        judge, prompts, [pool[at] for at in order[:STARTS]], language, seed
+        bound, prompts, [pool[at] for at in order[:STARTS]], language, seed
     )
     said = roll(sft, prompts, EACH, seed)
-    own = earn(judge, prompts, said, foils=0).own
+    own = earn(bound, prompts, said, foils=0).own
     return Yardsticks(float(own.mean()), fixed, best, sentence)
 
 
 def best_fixed(
-    judge: Judge,
+    bound: Bound,
     over: Sequence[str],
     starts: Sequence[Sentence],
     language: Automaton,
@@ -62,7 +63,7 @@ def best_fixed(
     def blind(prompts: Sequence[str], sentences: Sequence[Sentence]) -> list[float]:
         distinct = list(dict.fromkeys(sentences))
         asked = [prompt for _ in distinct for prompt in over]
-        values = judge(asked, [sentence for sentence in distinct for _ in over])
+        values = bound(asked, [sentence for sentence in distinct for _ in over])
         many = len(over)
         means = {s: fmean(values[at * many : (at + 1) * many]) for at, s in enumerate(distinct)}
         return [means[sentence] for sentence in sentences]

@@ -1,4 +1,4 @@
-"""The prompts that GRPO learns from, looks at and is measured on.
+"""The prompts that a policy learns from, is looked at with and is measured on, where rewards count.
 
 The records' own splits tell them apart, as for the reward ensemble: what is held out here was held out
 there. Those to learn from are of the scenes' training split as well.

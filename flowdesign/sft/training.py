@@ -1,6 +1,6 @@
-"""Supervised fine-tuning: the policy learns the vocabulary of workflows (paper, phase 1).
+"""Supervised fine-tuning as a run (flowdesign.runs): python -m flowdesign sft.
 
-`train` does it, `measure` says how well the result speaks.
+    for step in train(config, folder): ...
 
 Every step draws prompts and, for each, random valid workflows: walks through the grammar with all
 assets that the catalog knows, installed or not. There is nothing to prefer yet, so the policy
@@ -8,14 +8,19 @@ learns what can be said after what, and keeps all of it likely; which workflow s
 learned later, from rewards. (The paper fine-tunes on workflows that scored well; a random start
 keeps the diversity that reinforcement learning needs.)
 
+A *warm* start, when asked for, draws workflows from about exp(reward / heat) instead, for a share of the
+prompts: a random one is changed choice by choice in favour of what the reward ensemble expects more of
+(`flowdesign.search`). That distribution is the optimum of the objective that GRPO climbs towards.
+
 A step's data depends on the seed and the step's number alone and nothing else is random, so a
 checkpoint is weights, optimiser state and a number, and a resumed run repeats no step and skips none.
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -23,40 +28,49 @@ from torch import Tensor
 from flowdesign.catalog import known_assets
 from flowdesign.checkpoints import Place, optimiser_of, restore, save
 from flowdesign.config import SFTConfig, Step
+from flowdesign.descent import descend
 from flowdesign.elsewhere import other_prompt
-from flowdesign.policy import Anatomy, Policy, fingerprint, grammar_mask
+from flowdesign.heldout import to_learn_from
+from flowdesign.policy import Anatomy, Policy, grammar_mask
 from flowdesign.rates import rate
-from flowdesign.runs import Steps, measured_now, read_status
+from flowdesign.reward.bound import Bound, open_bound
+from flowdesign.runs import Steps, folder_of
 from flowdesign.sampling import padded
 from flowdesign.scenes import random_prompt
+from flowdesign.search import search
 from flowdesign.tokens import Automaton, random_sentence
 
-UNDER_GRAMMAR, FREE = 2000, 500  # how many sentences are measured
-FOR_ONE_PROMPT = 25  # sentences
 SCENE_SHARE = 0.7  # of the prompts; the rest is of the world outside the miniature
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's data: a prompt for each sentence, and the sentences."""
+    """One step's data: a prompt for each sentence, the sentences, and the mean reward of those that
+    were searched for, where there are any."""
 
     prompts: list[str]
     sentences: list[tuple[int, ...]]
+    reward: float | None = None
 
 
 def train(config: SFTConfig, folder: Path) -> Steps:
     """Train a policy in the run's folder, from its newest checkpoint on; yield every step.
 
-    Metrics: loss and lawless (nats a token, see `losses`) and grad_norm.
+    Metrics: loss and lawless (nats a token, see `losses`), grad_norm, and with a warm start the mean
+    `reward` of what was searched for. Raises policy.PolicyError, reward.ensemble.RewardError,
+    tokens.VocabularyMismatch, runs.NotANumber.
     """
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    anatomy = Anatomy(config.base, config.rank)
-    policy = Policy.create(anatomy, config.dtype, config.device, models=known_assets())
+    policy = _start(config)
+    bound = (
+        open_bound(config.reward, config.trust, config.device, config.threads)
+        if config.warm
+        else None
+    )
     optimiser = optimiser_of(policy, config.lora_rate, config.rows_rate)
-    language = policy.automaton
     for index in range(restore(folder, policy, optimiser).done, config.steps):
-        metrics = _update(policy, optimiser, config, index, language)
+        metrics = _update(policy, optimiser, config, index, bound)
         try:
             yield Step(index, config.steps, metrics)
         except GeneratorExit:
@@ -66,52 +80,42 @@ def train(config: SFTConfig, folder: Path) -> Steps:
             save(folder, policy, optimiser, Place(index + 1))
 
 
-def batch(config: SFTConfig, index: int, language: Automaton) -> Batch:
-    """The data of step `index`."""
+def batch(config: SFTConfig, index: int, language: Automaton, bound: Bound | None = None) -> Batch:
+    """The data of step `index`; `bound` is what is searched under, where a share is `warm`."""
     rng = random.Random(f"sft/{config.seed}/{index}")
-    prompts = [_prompt(rng) for _ in range(config.prompts)]
-    repeated = [prompt for prompt in prompts for _ in range(config.sentences)]
-    return Batch(repeated, [random_sentence(language, rng) for _ in repeated])
+    warm = round(config.prompts * config.warm)
+    prompts = [any_prompt(rng) for _ in range(config.prompts - warm)]
+    repeated = _repeat(prompts, config.sentences)
+    plain = [random_sentence(language, rng) for _ in repeated]
+    if bound is None:
+        return Batch(repeated, plain)
+    sought = _repeat(to_learn_from(rng, warm), config.sentences)
+    starts = [random_sentence(language, rng) for _ in sought]
+    chance = rng.getrandbits(32)
+    found = search(bound, sought, starts, language, config.sweeps, config.heat, chance)
+    sentences = plain + [one.sentence for one in found]
+    return Batch(
+        repeated + sought, sentences, fmean(one.reward for one in found) if found else None
+    )
 
 
-def measure(folder: Path, threads: int = 1) -> dict[str, Any]:
-    """Figures of the policy in `folder`: how many of its sentences are workflows, and differ.
-
-    `grammar` is sampled under the automaton, `free` without it. The figures belong to the weights
-    whose `fingerprint` they carry.
-    """
-    torch.set_num_threads(threads)
-    policy = Policy.load(folder, models=known_assets())
-    status = read_status(folder)
-    return {
-        "grammar": validity(policy, UNDER_GRAMMAR, constrained=True),
-        "free": validity(policy, FREE, constrained=False),
-        "weights": fingerprint(folder),
-        "step": status.step if status else 0,
-        **measured_now(torch=torch.__version__),
-    }
+def _repeat(prompts: Sequence[str], times: int) -> list[str]:
+    return [prompt for prompt in prompts for _ in range(times)]
 
 
-def validity(policy: Policy, samples: int, constrained: bool, seed: int = 0) -> dict[str, int]:
-    """Draw sentences for held-out prompts at temperature 1: {"samples", "valid", "distinct"}.
-
-    Every prompt has a seed of its own: a policy that prefers nothing yet says the same for the same
-    seed, whatever the prompt.
-    """
-    rng = random.Random(f"sft/measure/{seed}")
-    drawn = []
-    for first in range(0, samples, FOR_ONE_PROMPT):
-        count = min(FOR_ONE_PROMPT, samples - first)
-        prompt, chance = _prompt(rng, "test"), rng.getrandbits(32)
-        drawn += policy.sample(prompt, count, chance, constrained=constrained)
-    valid = sum(sample.valid for sample in drawn)
-    return {"samples": samples, "valid": valid, "distinct": len({one.tokens for one in drawn})}
-
-
-def _prompt(rng: random.Random, split: str = "train") -> str:
+def any_prompt(rng: random.Random, split: str = "train") -> str:
+    """A prompt of the miniature world, now and then of the world outside it."""
     if rng.random() < SCENE_SHARE:
         return random_prompt(rng, split=split)
     return other_prompt(rng)
+
+
+def _start(config: SFTConfig) -> Policy:
+    """A new policy, or the one to go on from."""
+    if config.start:
+        return Policy.load(folder_of(config.start), config.dtype, config.device, known_assets())
+    anatomy = Anatomy(config.base, config.rank)
+    return Policy.create(anatomy, config.dtype, config.device, models=known_assets())
 
 
 def _update(
@@ -119,19 +123,22 @@ def _update(
     optimiser: torch.optim.AdamW,
     config: SFTConfig,
     index: int,
-    language: Automaton,
+    bound: Bound | None,
 ) -> dict[str, float]:
     """One optimiser step on the data of step `index`."""
-    data = batch(config, index, language)
+    data = batch(config, index, policy.automaton, bound)
     logits = policy.logits(data.prompts, data.sentences)
-    loss, lawless = losses(logits, data.sentences, language)
+    loss, lawless = losses(logits, data.sentences, policy.automaton)
     optimiser.zero_grad()
     (loss + config.grammar_weight * lawless).backward()
-    norm = torch.nn.utils.clip_grad_norm_(list(policy.trainable().values()), 1.0)
     for group in optimiser.param_groups:
         group["lr"] = group["peak"] * rate(config, index)
-    optimiser.step()
-    return {"loss": loss.item(), "lawless": lawless.item(), "grad_norm": norm.item()}
+    told = {"loss": loss.item(), "lawless": lawless.item()}
+    if data.reward is not None:
+        told["reward"] = data.reward
+    weights = policy.trainable().values()
+    descend(optimiser, weights, told, "the policy", "lower rates (--lora-rate, --rows-rate)")
+    return told
 
 
 def losses(

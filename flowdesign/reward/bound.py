@@ -1,0 +1,30 @@
+"""What policies are improved against: the lower bound of a reward ensemble."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flowdesign.reward.ensemble import Ensemble
+from flowdesign.runs import folder_of
+
+Sentence = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Mean - trust x spread of an ensemble (`reward.ensemble.Ensemble`, or one like it)."""
+
+    ensemble: Any
+    trust: float
+
+    def __call__(self, prompts: Sequence[str], sentences: Sequence[Sentence]) -> list[float]:
+        """The bound for each pair."""
+        found: list[float] = self.ensemble.predict(prompts, sentences).lower(self.trust).tolist()
+        return found
+
+
+def open_bound(name: str, trust: float, device: str = "cpu", threads: int = 1) -> Bound:
+    """That of the ensemble in a run or folder. Raises what `Ensemble.load` does."""
+    return Bound(Ensemble.load(folder_of(name), device, threads), trust)

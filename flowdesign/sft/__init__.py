@@ -1,0 +1,1 @@
+"""SFT: the policy learns the vocabulary of workflows (paper, phase 1)."""
