@@ -36,6 +36,7 @@ from flowdesign.config import (
 )
 from flowdesign.designs import restore
 from flowdesign.foreground import add_lease, at_work
+from flowdesign.policies import Policies
 from flowdesign.records import RecordsError
 from flowdesign.records.command import add_records
 from flowdesign.request import BadRequest, Request
@@ -65,12 +66,14 @@ TOLD = (
 
 def design(flags: argparse.Namespace) -> int:
     """Print workflows that the policy designs for a prompt."""
-    asked = Request(flags.prompt, flags.n, flags.seed, flags.temperature).checked(MAX_DESIGNS)
+    asked = Request(
+        flags.prompt, flags.n, flags.seed, flags.temperature, policy=flags.policy, scale=flags.scale
+    ).checked(MAX_DESIGNS)
+    folder = Path(asked.policy)
+    policies = Policies(root=folder.parent) if len(folder.parts) > 1 else Policies()
+    policies.check(folder.name, asked.scale)
     _quiet()
-    from flowdesign.policy import Policy, PolicyError
-
-    with _telling(PolicyError):
-        policy = Policy.load(flags.policy)
+    policy = policies.speaker(folder.name, asked.scale)
     samples = policy.sample(
         asked.prompt, asked.count, asked.seed, asked.temperature, constrained=not flags.free
     )
@@ -277,7 +280,10 @@ def _add_design(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=int, default=0, help="all chance follows from it")
     command.add_argument("--temperature", type=float, default=1.0, help="0 is the likeliest design")
     command.add_argument(
-        "--policy", type=Path, default=CHECKPOINTS / "policy_sft", help="folder of the policy"
+        "--policy", default="", help="run or folder of a policy (default: the shipped one)"
+    )
+    command.add_argument(
+        "--scale", type=float, help="guidance: 0 is the policy before GRPO, 1 after it"
     )
     command.add_argument("--free", action="store_true", help="without the grammar, to see faults")
     _add_json(command)

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Design:
-    """A workflow for a prompt. `workflow` still has its `{prompt}`, `bound` is ready to run."""
+    """A workflow for a prompt. `workflow` still has its `{prompt}`, `bound` is ready to run.
+
+    `policy` is what said it, with guidance at `scale`; none where a person gave it.
+    """
 
     prompt: str
     seed: int
@@ -33,6 +36,8 @@ class Design:
     description: str
     sentence: str = ""
     tokens: tuple[int, ...] = ()
+    policy: str = ""
+    scale: float | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,9 @@ def write_files(
     """
     folder.mkdir(parents=True, exist_ok=True)
     png, api, ui = (folder / f"{stem}{end}" for end in (".png", ".api.json", ".ui.json"))
-    record = {"fidelity": fidelity, "reasons": list(reasons), "renderer": renderer_version()}
+    said_by = {"policy": design.policy, "guidance": design.scale} if design.policy else {}
+    how = {"fidelity": fidelity, "reasons": list(reasons), "renderer": renderer_version()}
+    record = {**how, **said_by}
     info = comfy.png_info(design.workflow, design.prompt, design.seed, record)
     image.save(png, pnginfo=info)
     api.write_text(json.dumps(comfy.to_api(design.bound), indent=2), encoding="utf-8")

@@ -16,7 +16,6 @@ differs between scales is what the scale does.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,9 +25,8 @@ from torch import Tensor, nn
 
 from flowdesign.lm import Context
 from flowdesign.policy import Policy, later
+from flowdesign.request import check_scale
 from flowdesign.sampling import Speaker
-
-LEAST, MOST = -1.0, 10.0  # scales that make sense
 
 
 class Pair:
@@ -50,9 +48,8 @@ class Pair:
         self.trunk = _both(sft.twin().trunk, grpo.trunk)
 
     def at(self, scale: float) -> Speaker:
-        """What speaks at this guidance scale. Raises ValueError for one outside LEAST to MOST."""
-        if not (math.isfinite(scale) and LEAST <= scale <= MOST):
-            raise ValueError(f"The guidance scale is from {LEAST:g} to {MOST:g}, not {scale}.")
+        """What speaks at this guidance scale. Raises BadRequest, a ValueError, for one out of range."""
+        check_scale(scale)
         ends: dict[float, Speaker] = {0.0: self.sft, 1.0: self.grpo}
         return ends.get(scale) or Guided(self, scale)
 

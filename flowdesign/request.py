@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import unicodedata
 from dataclasses import dataclass, replace
@@ -9,6 +10,8 @@ from dataclasses import dataclass, replace
 MAX_PROMPT = 1000  # characters
 MAX_DESIGNS = 8
 MAX_TEMPERATURE = 2.0
+LEAST_SCALE, MOST_SCALE = -1.0, 10.0  # of guidance
+MAX_ROWS = 4  # designs of each policy, where three are shown side by side
 MAX_SEED = 2**64 - 1  # as in ComfyUI
 RANDOM_SEEDS = 2**32  # a drawn seed stays short enough to copy by hand
 
@@ -19,13 +22,34 @@ class BadRequest(ValueError):
 
 @dataclass(frozen=True)
 class Request:
-    """What to design. `checked` raises BadRequest for values out of range."""
+    """What to design. `checked` raises BadRequest for values out of range.
+
+    `policy` is the usual one where it is empty. `scale` is that of guidance: 0 is the policy that it was
+    trained from, 1 or None the policy itself. `beside` asks for both of these beside the guided
+    designs, `free` lifts the grammar.
+    """
 
     prompt: str
     count: int = 4
     seed: int = 0
     temperature: float = 1.0
     ranked: bool = False  # the best first, as the reward ensemble sees it
+    policy: str = ""
+    scale: float | None = None
+    beside: bool = False
+    free: bool = False
+
+    @property
+    def scales(self) -> tuple[float | None, ...]:
+        """The scales that each design is made at."""
+        return (
+            (0.0, 1.0, 1.0 if self.scale is None else self.scale) if self.beside else (self.scale,)
+        )
+
+    @property
+    def total(self) -> int:
+        """How many designs that makes."""
+        return self.count * len(self.scales)
 
     def checked(self, most: int = MAX_DESIGNS) -> Request:
         """The same request with a trimmed prompt. Any value at all may come from a program.
@@ -41,7 +65,13 @@ class Request:
             raise BadRequest(
                 f"The temperature is from 0 to {MAX_TEMPERATURE:g}, not {self.temperature}."
             )
-        return replace(self, prompt=prompt)
+        if self.beside and self.count > MAX_ROWS:
+            raise BadRequest(
+                f"Side by side there are at most {MAX_ROWS} designs of each, not {self.count}."
+            )
+        if not isinstance(self.policy, str):
+            raise BadRequest("The policy is a name.")
+        return replace(self, prompt=prompt, scale=check_scale(self.scale))
 
 
 def check_prompt(prompt: str) -> str:
@@ -67,6 +97,18 @@ def check_seed(seed: int) -> int:
     if not (_is_number(seed, int) and 0 <= seed <= MAX_SEED):
         raise BadRequest(f"The seed is a whole number from 0 to {MAX_SEED}, not {str(seed)[:40]}.")
     return seed
+
+
+def check_scale(scale: float | None) -> float | None:
+    """The guidance scale itself, None for none. Raises BadRequest when it is out of range."""
+    if scale is None:
+        return None
+    known = _is_number(scale, int, float) and math.isfinite(scale)
+    if not (known and LEAST_SCALE <= scale <= MOST_SCALE):
+        raise BadRequest(
+            f"The guidance scale is from {LEAST_SCALE:g} to {MOST_SCALE:g}, not {str(scale)[:40]}."
+        )
+    return float(scale)
 
 
 def _is_number(value: object, *kinds: type) -> bool:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from flowdesign.catalog import Installed, installed
 from flowdesign.critic import Critic, Expected, expect, open_critic
@@ -32,17 +32,15 @@ from flowdesign.designs import (
     tell,
     write_files,
 )
+from flowdesign.parts import Cancel, Designers, Job, Picture, Renderer, Sampled
+from flowdesign.policies import Policies
 from flowdesign.request import BadRequest, Request, check_prompt, check_seed
 from flowdesign.tokens import NotInLanguage, decode, encode
 from flowdesign.workflow import Workflow, validate
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 KEEP_SECONDS = 24 * 3600  # how long files stay before they are swept
 
 log = logging.getLogger(__name__)
-Cancel = Callable[[], bool]
 
 
 class _Stop(Exception):
@@ -92,70 +90,18 @@ class Stopped:
 Event = Designed | Rendered | Failed | Stopped
 
 
-class Sampled(Protocol):
-    """One sentence of a policy."""
-
-    @property
-    def index(self) -> int: ...
-    @property
-    def tokens(self) -> tuple[int, ...]: ...
-
-
-class Designer(Protocol):
-    """What the studio needs of a policy (`flowdesign.policy.Policy`)."""
-
-    def sample_stream(
-        self, prompt: str, n: int, seed: int, temperature: float, *, cancel: Cancel | None
-    ) -> Iterator[Sampled]:
-        """Draw n sentences and yield each as it ends."""
-
-
-class Fidelity(Protocol):
-    """How near a render is to ComfyUI's: "exact", "approximate" or "refused", and why."""
-
-    @property
-    def label(self) -> str: ...
-    @property
-    def reasons(self) -> tuple[str, ...]: ...
-
-
-class Picture(Protocol):
-    """One job's result."""
-
-    @property
-    def images(self) -> Sequence[Image]: ...
-    @property
-    def fidelity(self) -> Fidelity: ...
-    @property
-    def seconds(self) -> float: ...
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a renderer is asked to run: a workflow that is bound to a prompt and a seed."""
-
-    workflow: Workflow
-
-
-class Renderer(Protocol):
-    """What the studio needs of a renderer (`flowdesign.render.Renderer`)."""
-
-    def render(self, jobs: Sequence[Any], cancel: Cancel | None = None) -> Iterator[Picture]:
-        """Run each job's workflow; `cancel` is asked before every sampler step."""
-
-
 class Studio:
-    """A policy, a renderer and a folder for what they make. One piece of work at a time."""
+    """Policies, a renderer and a folder for what they make. One piece of work at a time."""
 
     def __init__(
         self,
-        policy: Designer,
+        policies: Designers,
         renderer: Renderer,
         output: Path | None = None,
         models: Installed | None = None,
         critic: Critic | None = None,
     ) -> None:
-        self.policy = policy
+        self.policies = policies
         self.renderer = renderer
         self.critic = critic
         self.output = output or Path(tempfile.gettempdir()) / "flowdesign"
@@ -168,12 +114,16 @@ class Studio:
         Every design has the same seed, so that images differ by workflow alone. `cancel` is asked
         between steps of any kind; when it says yes, `Stopped` is the last event. Closing the
         iterator stops the work as well. A `ranked` request says all designs before the first image,
-        and the one with the highest lower bound comes first.
+        and the one with the highest lower bound comes first. One that asks for policies `beside` each
+        other gets rows of designs with equal chance, a column for each scale.
         """
         request = request.checked()
+        for scale in request.scales:
+            self.policies.check(request.policy, scale)
         ask = _asking(cancel)
-        drawn = self._drawn(request, ask)
-        found = drawn if not request.ranked or self.critic is None else _best_first(drawn)
+        columns = [self._drawn(request, scale, ask) for scale in request.scales]
+        ranked = request.ranked and self.critic is not None and not request.beside
+        found = _best_first(columns[0]) if ranked else _in_rows(columns)
         return self._until_stopped(self._render_all(found, ask))
 
     def render(
@@ -187,21 +137,26 @@ class Studio:
         one = iter([Designed(0, design, self._expected(design))])
         return self._until_stopped(self._render_all(one, _asking(cancel)))
 
-    def _drawn(self, request: Request, ask: Cancel) -> Iterator[Designed | Failed]:
-        """What the policy says, by index."""
+    def _drawn(
+        self, request: Request, scale: float | None, ask: Cancel
+    ) -> Iterator[Designed | Failed]:
+        """What the policy says at a guidance scale, by index."""
+        policy = self._turn(lambda: self.policies.speaker(request.policy, scale), ask)
         drawn = _in_order(
-            self.policy.sample_stream(
-                request.prompt, request.count, request.seed, request.temperature, cancel=ask
+            policy.sample_stream(
+                request.prompt, request.count, request.seed, request.temperature,
+                constrained=not request.free, cancel=ask,
             )
-        )
+        )  # fmt: skip
+        name = self.policies.known(request.policy).name
         while (sample := self._turn(lambda: next(drawn, None), ask)) is not None:
             decoded = decode(sample.tokens)
             if decoded.workflow is None or decoded.problems:
                 yield Failed(sample.index, "Not a workflow: " + tell(decoded.problems))
                 continue
-            design = make_design(
-                decoded.workflow, request.prompt, request.seed, tuple(sample.tokens)
-            )
+            tokens = tuple(sample.tokens)
+            design = make_design(decoded.workflow, request.prompt, request.seed, tokens)
+            design = replace(design, policy=name, scale=scale)
             yield Designed(sample.index, design, self._expected(design))
 
     def _expected(self, design: Design) -> Expected | None:
@@ -271,11 +226,11 @@ def open_studio(
 
     `critic` gives the reward ensemble, the shipped one where it is not given.
     """
-    from flowdesign.policy import Policy
     from flowdesign.render import Renderer as RealRenderer
 
     models = installed()
-    studio = Studio(Policy.load(), RealRenderer(models), output, models, (critic or open_critic)())
+    parts = Policies(models), RealRenderer(models)
+    studio = Studio(*parts, output, models, (critic or open_critic)())
     for event in studio.design(Request("a red circle", count=1)):
         if isinstance(event, Failed):
             log.warning("The first render failed: %s", event.reason)
@@ -336,6 +291,13 @@ def _tokens(design: Design) -> tuple[int, ...]:
     except NotInLanguage:
         return ()
     return () if found.notes else found.tokens
+
+
+def _in_rows(columns: Sequence[Iterator[Designed | Failed]]) -> Iterator[Designed | Failed]:
+    """The first of each column, then the second of each, numbered in that order."""
+    for row, events in enumerate(zip(*columns, strict=True)):
+        for column, event in enumerate(events):
+            yield replace(event, index=row * len(columns) + column)
 
 
 def _best_first(found: Iterator[Designed | Failed]) -> Iterator[Designed | Failed]:

@@ -12,6 +12,8 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from flowdesign.catalog import known_assets
+from flowdesign.policies import Known
+from flowdesign.request import BadRequest
 from flowdesign.studio import Studio
 from flowdesign.tokens import VOCABULARY, Automaton, random_sentence
 from flowdesign.workflow import Workflow
@@ -49,7 +51,14 @@ class ToyPolicy:
         self.prompts: list[str] = []
 
     def sample_stream(
-        self, prompt: str, n: int, seed: int, temperature: float = 1.0, *, cancel: Cancel = None
+        self,
+        prompt: str,
+        n: int,
+        seed: int,
+        temperature: float = 1.0,
+        *,
+        constrained: bool = True,
+        cancel: Cancel = None,
     ) -> Iterator[ToySample]:
         self.prompts.append(prompt)
         grammar = Automaton(VOCABULARY, known_assets())
@@ -57,6 +66,45 @@ class ToyPolicy:
             wait(self.pause, cancel)
             sentence = random_sentence(grammar, random.Random(seed * 100 + index))
             yield ToySample(index, (0, 0, 0) if index in self.broken else tuple(sentence))
+
+
+class ToyPolicies:
+    """One policy under several names: "mine" was trained from "start", which has no guidance.
+
+    At scale 0 and below it speaks with other seeds than above.
+    """
+
+    def __init__(self, policy: Any) -> None:
+        self.policy = policy
+        self.asked: list[tuple[str, float | None]] = []
+
+    def all(self) -> list[Any]:
+        return [Known("mine", Path("mine"), Path("start")), Known("start", Path("start"), None)]
+
+    def known(self, name: str = "") -> Any:
+        found = [one for one in self.all() if name in ("", one.name)]
+        if not found:
+            raise BadRequest(f"Unknown policy '{name}'.")
+        return found[0]
+
+    def check(self, name: str, scale: float | None) -> None:
+        known = self.known(name)
+        if scale and known.start is None:
+            raise BadRequest("There is no guidance.")
+
+    def speaker(self, name: str, scale: float | None) -> Any:
+        self.asked.append((name, scale))
+        return self.policy if scale is None or scale > 0 else Shifted(self.policy)
+
+
+@dataclass
+class Shifted:
+    """A policy that speaks with another seed."""
+
+    policy: Any
+
+    def sample_stream(self, prompt: str, n: int, seed: int, *rest: Any, **more: Any) -> Any:
+        return self.policy.sample_stream(prompt, n, seed + 1000, *rest, **more)
 
 
 class ToyRenderer:
@@ -116,4 +164,4 @@ def toy_studio(folder: Path, **parts: Any) -> Studio:
     """A studio whose work takes no time unless asked; the whole catalogue counts as installed."""
     policy = parts.pop("policy", None) or ToyPolicy()
     renderer = parts.pop("renderer", None) or ToyRenderer()
-    return Studio(policy, renderer, folder, known_assets(), parts.pop("critic", None))
+    return Studio(ToyPolicies(policy), renderer, folder, known_assets(), parts.pop("critic", None))

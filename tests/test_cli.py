@@ -159,7 +159,7 @@ def test_a_folder_without_a_policy_is_told(
 ) -> None:
     status, _, err = run(capsys, "design", "a red star", "--policy", tmp_path)
     assert status == 2
-    assert "No policy in" in err
+    assert "no policy in" in err
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

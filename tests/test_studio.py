@@ -28,6 +28,37 @@ def test_each_design_is_shown_before_its_image_and_in_order(tmp_path: Path) -> N
     assert [event.index for event in events] == [0, 0, 1, 1, 2, 2]
 
 
+def test_policies_side_by_side_have_equal_chance_and_stand_in_rows(tmp_path: Path) -> None:
+    studio = toy_studio(tmp_path)
+    asked = Request("a red star", 2, seed=5, policy="mine", scale=2.5, beside=True)
+    events = [event for event in studio.design(asked) if isinstance(event, Rendered)]
+    assert [event.index for event in events] == [0, 1, 2, 3, 4, 5]
+    assert [event.design.scale for event in events] == [0.0, 1.0, 2.5] * 2
+    said = [event.design.sentence for event in events]
+    assert said[1] == said[2] != said[0] and said[4] == said[5] != said[3]
+    png = Image.open(events[2].image)
+    record = json.loads(png.info["flowdesign"])
+    assert (record["policy"], record["guidance"]) == ("mine", 2.5)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"policy": "gone"}, "Unknown policy"),
+        ({"policy": "start", "scale": 2.0}, "no guidance"),
+        ({"scale": 10.5}, "from -1 to 10"),
+        ({"scale": float("nan")}, "from -1 to 10"),
+        ({"scale": "2"}, "from -1 to 10"),
+        ({"count": 5, "beside": True}, "at most 4 of each, not 5|at most 4 designs of each, not 5"),
+    ],
+)
+def test_what_no_policy_can_do_is_told_before_any_work(
+    tmp_path: Path, asked: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(BadRequest, match=words):
+        toy_studio(tmp_path).design(Request("a red star", **{"count": 1} | asked))
+
+
 def test_the_first_image_does_not_wait_for_the_last_design(tmp_path: Path) -> None:
     renderer = ToyRenderer()
     events = toy_studio(tmp_path, renderer=renderer).design(Request("a red star", 4))

@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 import pytest
-from studio_toys import ToyPolicy, ToyRenderer, toy_studio
+from studio_toys import ToyPolicies, ToyPolicy, ToyRenderer, toy_studio
 from test_studio import BAD_FILES, txt2img
 from waiting import until
 
@@ -20,11 +20,13 @@ from flowdesign.designs import restore, takes_prompt
 from flowdesign.request import MAX_SEED, Request
 from flowdesign.studio import Designed, Rendered, Studio
 from flowdesign.ui import build_app, cards, style
+from flowdesign.ui.design_settings import GUIDED, UNGUIDED, read_seed
 from flowdesign.ui.gate import Gate
 from flowdesign.ui.keeping import Keeping
-from flowdesign.ui.playground import GUIDANCE_NOTE, Playground, read_seed
+from flowdesign.ui.playground import BESIDE, Playground
 from flowdesign.ui.shared import SharedStore
 
+POLICIES: Any = ToyPolicies(ToyPolicy())
 PAGE: Any = SimpleNamespace(session_hash="page-1", headers={}, client=None)
 OTHER: Any = SimpleNamespace(session_hash="page-2", headers={}, client=None)
 
@@ -37,11 +39,24 @@ def ready(studio: Studio) -> "Future[Studio]":
 
 def page(studio: Studio) -> Playground:
     with gr.Blocks():
-        return Playground(ready(studio), Keeping(SharedStore(), Gate()), known_assets())
+        keeping = Keeping(SharedStore(), Gate())
+        return Playground(ready(studio), keeping, known_assets(), studio.policies)  # type: ignore[arg-type]
 
 
 def ask(view: Playground, prompt: str = "a red star", count: float = 2, seed: str = "7") -> Any:
-    return view.ask_design(prompt, count, seed, False, 1.0, False, PAGE)
+    return view.ask_design(PAGE, prompt, count, seed, *chosen())
+
+
+def chosen(
+    random: bool = False,
+    temperature: float = 1.0,
+    policy: str = "mine",
+    scale: float = 1.0,
+    beside: bool = False,
+    free: bool = False,
+) -> tuple[Any, ...]:
+    """The settings after the seed."""
+    return random, temperature, False, policy, scale, beside, free
 
 
 # --- cards
@@ -84,7 +99,7 @@ def test_problems_of_a_file_are_listed_and_escaped(tmp_path: Path) -> None:
 def test_designing_fills_a_slot_after_the_other(tmp_path: Path) -> None:
     view = page(toy_studio(tmp_path))
     asked = ask(view)
-    assert asked[view.seed] == "7" and not asked[view.go]["interactive"]
+    assert asked[view.settings.seed] == "7" and not asked[view.go]["interactive"]
     seen = [[slot for slot in view.slots if slot in update] for update in view.work(PAGE)]
     first, second = view.slots[:2]
     # Each is said, rendered, and then scored.
@@ -100,8 +115,8 @@ def test_the_end_says_the_seed_and_frees_the_button(tmp_path: Path) -> None:
 
 def test_a_random_seed_is_shown(tmp_path: Path) -> None:
     view = page(toy_studio(tmp_path))
-    asked = view.ask_design("a red star", 1, "7", True, 1.0, False, PAGE)
-    assert asked[view.seed] != "7" and 0 <= int(asked[view.seed]) < 2**32
+    asked = view.ask_design(PAGE, "a red star", 1, "7", *chosen(random=True))
+    assert asked[view.settings.seed] != "7" and 0 <= int(asked[view.settings.seed]) < 2**32
 
 
 class BrokenPolicy(ToyPolicy):
@@ -164,7 +179,7 @@ def test_numbers_that_are_none_are_told(
     tmp_path: Path, count: Any, temperature: Any, words: str
 ) -> None:
     view = page(toy_studio(tmp_path))
-    asked = view.ask_design("a red star", count, None, False, temperature, False, PAGE)
+    asked = view.ask_design(PAGE, "a red star", count, None, *chosen(temperature=temperature))
     assert words in asked[view.status]
 
 
@@ -193,7 +208,7 @@ def test_cancelling_stops_only_this_page(tmp_path: Path) -> None:
     renderer = ToyRenderer(pause=0.01, steps=100_000)
     view = page(toy_studio(tmp_path, renderer=renderer))
     ask(view, count=4)
-    view.ask_design("a blue heart", 1, "1", False, 1.0, False, OTHER)
+    view.ask_design(OTHER, "a blue heart", 1, "1", *chosen())
     runner = threading.Thread(target=lambda: list(view.work(PAGE)))
     runner.start()
     until(lambda: renderer.steps_done > 0)
@@ -251,7 +266,7 @@ def test_pressing_design_twice_asks_once(tmp_path: Path) -> None:
 
 def test_work_waits_for_the_models_and_can_be_cancelled_meanwhile() -> None:
     with gr.Blocks():
-        view = Playground(Future(), Keeping(SharedStore(), Gate()))
+        view = Playground(Future(), Keeping(SharedStore(), Gate()), policies=POLICIES)
     ask(view)
     work = view.work(PAGE)
     assert "loading" in next(work)[view.status]
@@ -263,7 +278,7 @@ def test_models_that_cannot_be_loaded_are_told(tmp_path: Path) -> None:
     opening: Future[Studio] = Future()
     opening.set_exception(FileNotFoundError("No policy in checkpoints/policy_sft"))
     with gr.Blocks():
-        view = Playground(opening, Keeping(SharedStore(), Gate()))
+        view = Playground(opening, Keeping(SharedStore(), Gate()), policies=POLICIES)
     ask(view)
     *_, last = view.work(PAGE)
     assert "No policy" in last[view.status] and last[view.go]["interactive"]
@@ -273,7 +288,11 @@ def test_a_dropped_file_restores_prompt_workflow_and_seed(tmp_path: Path) -> Non
     view = page(toy_studio(tmp_path))
     _, event = results(tmp_path, "a fox 🦊")
     opened = view.open_file(str(event.image))
-    assert (opened[view.prompt], opened[view.seed], opened[view.random]) == ("a fox 🦊", "3", False)
+    assert (opened[view.prompt], opened[view.settings.seed], opened[view.settings.random]) == (
+        "a fox 🦊",
+        "3",
+        False,
+    )
     assert "<svg" in opened[view.restored_view] and opened[view.file] is None
     asked = view.ask_render(opened[view.restored], "a fox 🦊", "3", PAGE)
     assert view.slots[0] in asked
@@ -317,11 +336,61 @@ def test_seeds_are_exact_beyond_javascript() -> None:
 # --- the page as a whole
 
 
-def test_guidance_is_visible_switched_off_and_says_why(tmp_path: Path) -> None:
+def test_guidance_is_offered_where_there_are_two_policies(tmp_path: Path) -> None:
+    settings = page(toy_studio(tmp_path)).settings
+    assert (settings.scale.minimum, settings.scale.maximum) == (-1, 10)
+    for name, guided, words in (("mine", True, GUIDED), ("start", False, UNGUIDED)):
+        found = settings.choose(name)
+        assert found[settings.scale]["interactive"] is guided
+        assert found[settings.scale]["info"] == words
+        assert found[settings.beside]["interactive"] is guided
+    assert found[settings.beside]["value"] is False
+    listed = settings.refresh("gone")[settings.policy]
+    assert (listed["choices"], listed["value"]) == (["mine", "start"], "mine")
+    assert settings.refresh("start")[settings.policy]["value"] == "start"
+
+
+def test_three_stand_side_by_side_and_the_third_is_guided(tmp_path: Path) -> None:
     view = page(toy_studio(tmp_path))
-    assert view.guidance.interactive is False and view.guidance.visible
-    assert (view.guidance.minimum, view.guidance.maximum) == (0, 5)
-    assert "not been trained" in GUIDANCE_NOTE and view.guidance.info == GUIDANCE_NOTE
+    asked = view.ask_design(PAGE, "a red star", 2, "7", *chosen(scale=2.5, beside=True))
+    assert asked[view.results]["elem_classes"] == [BESIDE]
+    shown: dict[int, str] = {}
+    for update in view.work(PAGE):
+        shown |= {place: update[slot] for place, slot in enumerate(view.slots) if slot in update}
+    for place, card in shown.items():
+        assert ("s = 0, before GRPO", "s = 1, after GRPO", "s = 2.5, guided")[place % 3] in card
+    assert len(shown) == 6
+    plain = view.ask_design(PAGE, "a red star", 8, "7", *chosen(beside=False))
+    assert plain[view.results]["elem_classes"] == []
+
+
+def test_side_by_side_shows_as_many_as_there_is_room_for(tmp_path: Path) -> None:
+    view = page(toy_studio(tmp_path))
+    view.ask_design(PAGE, "a red star", 8, "7", *chosen(beside=True))
+    assert list(view.work(PAGE))[-1][view.status].count("12 designs") == 1
+
+
+def test_moving_the_slider_designs_again_with_the_same_chance(tmp_path: Path) -> None:
+    view = page(toy_studio(tmp_path))
+    assert view.ask_at_scale(PAGE, "a red star", 1, "", *chosen(scale=2.0)) == {
+        view.status: gr.skip()
+    }
+    shown = {}
+    for scale in (2.0, 3.0, -1.0):
+        asked = view.ask_at_scale(PAGE, "a red star", 1, "7", *chosen(random=True, scale=scale))
+        assert asked[view.settings.seed] == "7"
+        for update in view.work(PAGE):
+            shown[scale] = update.get(view.slots[0]) or shown.get(scale)
+    said = {scale: card.split("<code>")[1] for scale, card in shown.items()}
+    assert said[2.0] == said[3.0] != said[-1.0]
+
+
+def test_a_policy_that_is_not_there_is_told(tmp_path: Path) -> None:
+    view = page(toy_studio(tmp_path))
+    asked = view.ask_design(PAGE, "a red star", 1, "7", *chosen(policy="gone"))
+    assert "Unknown policy &#x27;gone&#x27;" in asked[view.status]
+    view.ask_design(PAGE, "a red star", 1, "7", *chosen(policy="start", scale=4.0, beside=True))
+    assert "start" in "".join(str(one) for one in view.work(PAGE))  # its scale does not count
 
 
 def test_only_designing_and_labelling_are_public_endpoints(tmp_path: Path) -> None:
@@ -333,7 +402,7 @@ def test_only_designing_and_labelling_are_public_endpoints(tmp_path: Path) -> No
 def test_one_studio_serves_one_page_at_a_time(tmp_path: Path) -> None:
     app = build_app(ready(toy_studio(tmp_path)))
     long = [fn for fn in app.fns.values() if fn.concurrency_id == "studio"]
-    assert len(long) == 3 and all(fn.concurrency_limit == 1 for fn in long)
+    assert len(long) == 4 and all(fn.concurrency_limit == 1 for fn in long)
 
 
 def test_the_look_needs_no_network() -> None:

@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from flowdesign.catalog import Installed
 from flowdesign.persistence import Keeper, open_keeper
+from flowdesign.policies import Policies
 from flowdesign.shipped import import_once
 from flowdesign.studio import Studio, open_studio
 from flowdesign.ui import about, cards, style
@@ -57,6 +58,7 @@ def build_app(
     records: SharedStore | None = None,
     launcher: Launcher | None = None,
     critics: Critics | None = None,
+    policies: Policies | None = None,
 ) -> Page:
     """The page around a studio that may still be opening. Serve it with `launch`.
 
@@ -64,7 +66,8 @@ def build_app(
     `gate` decides who may write; without one it is made from the environment. `records` are those of
     the environment unless given; they are opened when first needed. `launcher` starts the runs, those
     under checkpoints/ unless given; who serves the page lets it `watch`. `critics` gives the reward
-    ensembles, the shipped one where it is not given. Raises AccessError.
+    ensembles, the shipped one where it is not given, `policies` the policies, those under checkpoints/
+    unless given. Raises AccessError.
     """
     gate, records = gate or Gate(), records or SharedStore()
     critics = critics or Critics()
@@ -75,8 +78,9 @@ def build_app(
             state = cards.html(_state(opening), elem_id="fd-state", scale=0, min_width=150)
         gate.build_row(app)
         with gr.Tabs():
-            with gr.Tab("Playground", id="playground"):
-                playground = Playground(opening, Keeping(records, gate, models), models)
+            with gr.Tab("Playground", id="playground") as play_tab:
+                keeping = Keeping(records, gate, models)
+                playground = Playground(opening, keeping, models, policies)
             with gr.Tab("Label", id="label"):
                 label = Label(records, gate, app)
             with gr.Tab("Data", id="data") as data_tab:
@@ -89,6 +93,10 @@ def build_app(
         _watch(opening, state, app, gate)
         add_api(opening, gate)
         app.unload(gate.reads(playground.leave))
+        settings = playground.settings
+        refresh = gate.reads(settings.refresh)
+        for shown in (app.load, play_tab.select):
+            shown(refresh, settings.policy, settings.offered, **QUIET)
         app.max_upload = MAX_UPLOAD if gate.config.space else MAX_OWN_UPLOAD
         app.files += [*label.routes(), *routes(records, exports)]
     app.queue(default_concurrency_limit=2, max_size=QUEUE_LENGTH)

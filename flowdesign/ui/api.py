@@ -24,7 +24,12 @@ def add_api(opening: Future[Studio], gate: Gate) -> None:
     """Add `/design` to the app being built, open to everyone; it shares the page's queue."""
 
     def design(
-        prompt: str, count: int = 1, seed: int = 0, temperature: float = 1.0
+        prompt: str,
+        count: int = 1,
+        seed: int = 0,
+        temperature: float = 1.0,
+        policy: str = "",
+        scale: float | None = None,
     ) -> Iterator[Answers]:
         """Design workflows for a prompt and render each.
 
@@ -36,13 +41,16 @@ def add_api(opening: Future[Studio], gate: Gate) -> None:
             count: How many designs, 1 to 8.
             seed: The seed of the policy and of the noise; the same seed gives the same designs.
             temperature: 0 to 2; higher gives more varied workflows.
+            policy: The policy that designs, by name; empty is the usual one.
+            scale: Guidance, -1 to 10: 0 is the policy before GRPO, 1 after it. None is the policy itself.
 
         Returns:
             For each design its workflow (ComfyUI API JSON), a description, the policy's sentence,
             and the image as a file, or the reason why there is none.
         """
         try:
-            yield from _designs(opening, Request(prompt, count, seed, temperature).checked())
+            asked = Request(prompt, count, seed, temperature, policy=policy, scale=scale).checked()
+            yield from _designs(opening, asked)
         except (BadRequest, NotLoaded) as problem:
             raise gr.Error(str(problem), print_exception=False) from problem
         except Exception as fault:  # of any part; the log has the traceback

@@ -174,7 +174,8 @@ def _card(
     index: int, picture: str, design: Design | None, chips: Sequence[str], note: str, foot: str = ""
 ) -> str:
     name = f"Design {index + 1}"
-    body = f'<div class="fd-title"><h3>{name}</h3>{"".join(chips)}</div>'
+    said = [said_by(design)] if design and design.policy else []
+    body = f'<div class="fd-title"><h3>{name}</h3>{"".join([*said, *chips])}</div>'
     if design:
         body += f'<p class="fd-say">{escape(design.description)}</p>{note}'
         body += drawing(design.bound, f"Workflow of design {index + 1}", design.description)
@@ -186,6 +187,16 @@ def _card(
         f'<article class="fd-card" aria-label="{name}"><figure class="fd-picture">{picture}'
         f'</figure><div class="fd-body">{body}</div></article>'
     )
+
+
+def said_by(design: Design) -> str:
+    """A chip: the policy, and the guidance scale where there was guidance."""
+    if design.scale is None:
+        return chip(design.policy, "fd-plain", "The policy that designed this")
+    names = {0.0: "before GRPO", 1.0: "after GRPO"}
+    scale = f"s = {design.scale:g}".replace("-", "\N{MINUS SIGN}")
+    words = f"{scale}, {names.get(design.scale, 'guided')}"
+    return chip(words, "fd-scale", f"{design.policy} with guidance scale {design.scale:g}")
 
 
 def drawing(workflow: dict[str, dict[str, object]], name: str, description: str) -> str:

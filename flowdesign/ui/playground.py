@@ -18,19 +18,12 @@ import gradio as gr
 
 from flowdesign.catalog import Installed
 from flowdesign.designs import restore, say_fault, takes_prompt
-from flowdesign.request import (
-    MAX_DESIGNS,
-    MAX_SEED,
-    MAX_TEMPERATURE,
-    BadRequest,
-    Request,
-    check_prompt,
-    check_seed,
-    random_seed,
-)
+from flowdesign.policies import Policies
+from flowdesign.request import MAX_DESIGNS, MAX_ROWS, BadRequest, check_prompt
 from flowdesign.scenes import example_prompts
 from flowdesign.studio import Designed, Failed, Rendered, Stopped, Studio
 from flowdesign.ui import cards
+from flowdesign.ui.design_settings import Settings, chosen_seed
 from flowdesign.ui.handlers import QUIET, Updates, pressing
 from flowdesign.ui.keeping import Keeping
 from flowdesign.ui.tasks import NotLoaded, Task, Tasks, until_loaded
@@ -45,17 +38,19 @@ IN_TURN: dict[str, Any] = {
     "api_visibility": "private",
 }
 EXAMPLES = 6
-GUIDANCE_NOTE = (
-    "Not available yet: it steers from the supervised policy towards the reward-trained one (GRPO), "
-    "which has not been trained. Every design uses the supervised policy, s = 0."
-)
+SLOTS = max(MAX_DESIGNS, 3 * MAX_ROWS)
+BESIDE = "fd-beside"  # the class of results in rows of three
 
 
 class Playground:
     """The tab's components and what its buttons do. Handlers return {component: new value}."""
 
     def __init__(
-        self, opening: Future[Studio], keeping: Keeping, models: Installed | None = None
+        self,
+        opening: Future[Studio],
+        keeping: Keeping,
+        models: Installed | None = None,
+        policies: Policies | None = None,
     ) -> None:
         self.opening = opening
         self.keeping, self.gate = keeping, keeping.gate
@@ -65,7 +60,7 @@ class Playground:
             with gr.Column(scale=5, min_width=320, elem_id="fd-compose"):
                 self._build_compose()
             with gr.Column(scale=3, min_width=280, elem_id="fd-settings"):
-                self._build_settings()
+                self.settings = Settings(policies or Policies())
         self._build_restore()
         self._build_results()
         self._connect()
@@ -92,45 +87,6 @@ class Playground:
         with gr.Row(elem_id="fd-examples"):
             self.examples = [gr.Button(text, size="sm") for text in example_prompts()[:EXAMPLES]]
 
-    def _build_settings(self) -> None:
-        self.count = gr.Slider(
-            1, MAX_DESIGNS, value=4, step=1, label="Designs", elem_id="fd-count", buttons=[]
-        )
-        self.temperature = gr.Slider(
-            0.1,
-            MAX_TEMPERATURE,
-            value=1.0,
-            step=0.1,
-            label="Temperature",
-            info="Lower is more alike, higher is more adventurous.",
-            elem_id="fd-temperature",
-            buttons=[],
-        )
-        self.ranked = gr.Checkbox(
-            value=False,
-            label="Best first: order by the expected score",
-            elem_id="fd-ranked",
-            container=False,
-        )
-        with gr.Row(elem_classes="fd-half"):
-            self.seed = gr.Textbox(
-                label="Seed", value="", placeholder="random", max_lines=1, elem_id="fd-seed"
-            )
-            self.random = gr.Checkbox(
-                value=True, label="New seed each time", elem_id="fd-random", container=False
-            )
-        self.guidance = gr.Slider(
-            0,
-            5,
-            value=0,
-            step=0.1,
-            label="Guidance s",
-            info=GUIDANCE_NOTE,
-            interactive=False,
-            elem_id="fd-guidance",
-            buttons=[],
-        )
-
     def _build_restore(self) -> None:
         self.file = gr.File(
             label="Drop a FlowDesign or ComfyUI file here (PNG or JSON) to restore its prompt, "
@@ -149,7 +105,7 @@ class Playground:
                 self.forget = gr.Button("Put it away", elem_id="fd-forget", scale=0)
 
     def _build_results(self) -> None:
-        with gr.Column(elem_id="fd-results"):
+        with gr.Column(elem_id="fd-results") as self.results:
             self.empty = cards.html(cards.empty(), elem_id="fd-empty")
             # Always there, hidden by the style sheet while empty: a component that becomes visible
             # loses values that arrive while it is being mounted.
@@ -157,7 +113,7 @@ class Playground:
                 cards.html(
                     elem_id=f"fd-slot-{i + 1}", elem_classes="fd-slot", js_on_load=pressing("keep")
                 )
-                for i in range(MAX_DESIGNS)
+                for i in range(SLOTS)
             ]
 
     def _connect(self) -> None:
@@ -167,10 +123,8 @@ class Playground:
         """
         reads = self.gate.reads
         buttons = [self.status, self.go, self.stop, self.render_it]
-        outputs = [*buttons, self.seed, self.empty, *self.slots]
-        settings = [
-            self.prompt, self.count, self.seed, self.random, self.temperature, self.ranked,
-        ]  # fmt: skip
+        outputs = [*buttons, self.settings.seed, self.empty, self.results, *self.slots]
+        settings = [self.prompt, *self.settings.inputs]
         asking = gr.on(
             [self.go.click, self.prompt.submit],
             reads(self.ask_design),
@@ -179,47 +133,59 @@ class Playground:
             **QUIET,
         )
         again = self.render_it.click(
-            reads(self.ask_render), [self.restored, self.prompt, self.seed], outputs, **QUIET
+            reads(self.ask_render),
+            [self.restored, self.prompt, self.settings.seed],
+            outputs,
+            **QUIET,
         )
+        moved = self.settings.scale.release(reads(self.ask_at_scale), settings, outputs, **QUIET)
         work = reads(self.work)
-        working = [asked.then(work, None, outputs, **IN_TURN) for asked in (asking, again)]
+        working = [asked.then(work, None, outputs, **IN_TURN) for asked in (asking, again, moved)]
         self.stop.click(reads(self.cancel), None, outputs, cancels=working, **QUIET)
         for button in self.examples:
             button.click(reads(lambda text: text), button, self.prompt, **QUIET)
         keep = self.gate.writes("keep", self.keeping.press)
         for slot in self.slots:
             slot.click(keep, None, slot, **QUIET)
+        chosen = self.settings
+        chosen.policy.input(reads(chosen.choose), chosen.policy, chosen.offered[1:], **QUIET)
         self._connect_restore()
 
     def _connect_restore(self) -> None:
         shown = [self.restored, self.restored_box, self.restored_view, self.render_it]
-        fields = [self.prompt, self.seed, self.random, self.status, self.file]
+        fields = [self.prompt, self.settings.seed, self.settings.random, self.status, self.file]
         reads = self.gate.reads
         self.file.upload(reads(self.open_file), self.file, shown + fields, **QUIET)
         self.forget.click(reads(self.put_away), None, [self.restored, self.restored_box], **QUIET)
 
     # --- what the buttons do
 
-    def ask_design(
-        self,
-        prompt: str,
-        count: float | None,
-        seed: str | None,
-        random: bool,
-        temperature: float,
-        ranked: bool,
-        request: gr.Request,
-    ) -> Updates:
+    def ask_design(self, request: gr.Request, prompt: str, *settings: Any) -> Updates:
         """Check what was asked and take a place in the queue."""
         try:
-            number = random_seed() if random else chosen_seed(seed)
-            asked = Request(
-                prompt or "", _whole(count), number, temperature, bool(ranked)
-            ).checked()
+            asked = self.settings.read(prompt, *settings)
         except BadRequest as problem:
             return {self.status: cards.status(str(problem), "bad")}
-        task = Task(lambda studio, cancel: studio.design(asked, cancel), asked.count, number)
-        return self._ask(task, request)
+        task = Task(lambda studio, cancel: studio.design(asked, cancel), asked.total, asked.seed)
+        return self._ask(task, request, asked.beside)
+
+    def ask_at_scale(
+        self,
+        request: gr.Request,
+        prompt: str,
+        count: float,
+        seed: str,
+        random: bool,
+        *settings: Any,
+    ) -> Updates:
+        """The slider was moved: design again with the same chance, so that only the scale differs.
+
+        Nothing happens before the first design. Work that is under way gives way.
+        """
+        if not (seed or "").strip() or not (prompt or "").strip():
+            return {self.status: gr.skip()}
+        self.tasks.stop(request.session_hash or "")
+        return self.ask_design(request, prompt, count, seed, False, *settings)
 
     def ask_render(
         self, workflow: Workflow | None, prompt: str, seed: str | None, request: gr.Request
@@ -280,7 +246,7 @@ class Playground:
         if item.prompt:
             updates[self.prompt] = item.prompt
         if item.seed is not None:
-            updates |= {self.seed: str(item.seed), self.random: False}
+            updates |= {self.settings.seed: str(item.seed), self.settings.random: False}
         return updates
 
     def put_away(self) -> Updates:
@@ -289,7 +255,7 @@ class Playground:
 
     # --- work under way
 
-    def _ask(self, task: Task, request: gr.Request) -> Updates:
+    def _ask(self, task: Task, request: gr.Request, beside: bool = False) -> Updates:
         page = request.session_hash or ""
         task.keeps = self.keeping.how(request)
         if not self.tasks.add(page, task):
@@ -297,11 +263,12 @@ class Playground:
         self.keeping.begin(page)
         return {
             self.status: cards.status("Waiting for a free turn…", "busy"),
-            self.seed: str(task.seed),
+            self.settings.seed: str(task.seed),
             self.go: gr.update(interactive=False),
             self.stop: gr.update(interactive=True),
             self.render_it: gr.update(interactive=False),
             self.empty: gr.update(visible=False),
+            self.results: gr.update(elem_classes=[BESIDE] if beside else []),
         } | dict.fromkeys(self.slots, "")
 
     def _idle(self, text: str, kind: str = "") -> Updates:
@@ -358,27 +325,6 @@ class Playground:
 
     def _busy(self, text: str) -> Updates:
         return {self.status: cards.status(text, "busy")}
-
-
-def read_seed(text: str) -> int:
-    """A seed from the text box: a text, because large seeds do not survive in JavaScript.
-
-    Raises BadRequest when it is not a whole number in ComfyUI's range.
-    """
-    digits = text.strip()
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= len(str(MAX_SEED))):
-        raise BadRequest(f"The seed is a whole number from 0 to {MAX_SEED}, not '{digits[:40]}'.")
-    return check_seed(int(digits))
-
-
-def chosen_seed(text: str | None) -> int:
-    """The seed in the text box, a random one when it is empty. Raises BadRequest."""
-    return read_seed(text) if text and text.strip() else random_seed()
-
-
-def _whole(number: float | None) -> Any:
-    """A slider's number as int; what is none stays as it is, for the check that follows."""
-    return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
 def _finished(event: Rendered | Failed) -> str:

@@ -8,7 +8,8 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 
 from flowdesign.designs import say_fault
-from flowdesign.studio import Cancel, Designed, Event, Studio
+from flowdesign.parts import Cancel
+from flowdesign.studio import Designed, Event, Studio
 from flowdesign.ui.keeping import Keeps
 
 TICK = 0.5  # seconds between two looks at whether to go on

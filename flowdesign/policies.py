@@ -1,0 +1,141 @@
+"""The policies that one can design with: those that are shipped, and finished runs.
+
+    policies = Policies(models)
+    policies.speaker("policy_grpo", 2.0).sample_stream("a red star", n=4, seed=0)
+
+A policy that was trained from another (GRPO from SFT) has guidance: a scale of 0 is where it started, 1
+the policy itself. Nothing heavy is imported until a policy is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from flowdesign.catalog import ROOT, Installed, suggest
+from flowdesign.request import BadRequest
+from flowdesign.runs import folder_of, read_status
+
+CHECKPOINTS = ROOT / "checkpoints"
+HEAD = "policy.json"
+USUAL = ("policy_grpo", "policy_sft")  # the first of these that is there is used unless asked
+KEPT = 4  # policies, and pairs of them, that stay loaded
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Known:
+    """A policy on disk. `start` is the one that it was trained from, where that one is there too."""
+
+    name: str
+    folder: Path
+    start: Path | None
+
+    @property
+    def version(self) -> tuple[Path, int]:
+        """Changes when another policy is written to the same folder."""
+        return self.folder, (self.folder / HEAD).stat().st_mtime_ns
+
+
+class Policies:
+    """Finds policies by name, and loads them when they are needed. One base is held once."""
+
+    def __init__(self, models: Installed | None = None, root: Path = CHECKPOINTS) -> None:
+        self.models, self.root = models, root
+        self._lock = threading.Lock()
+        self._loaded: dict[Hashable, Any] = {}
+
+    def all(self) -> list[Known]:
+        """Those that are finished, the usual ones first."""
+        found = [_known(head.parent) for head in self.root.glob(f"*/{HEAD}")]
+        there = [one for one in found if one is not None]
+        order = {name: place for place, name in enumerate(USUAL)}
+        return sorted(there, key=lambda one: (order.get(one.name, len(USUAL)), one.name))
+
+    def known(self, name: str = "") -> Known:
+        """The policy of this name, the usual one for none. Raises BadRequest."""
+        there = self.all()
+        if not there:
+            raise BadRequest(f"There is no policy in {self.root}: python -m flowdesign sft")
+        if not name:
+            return there[0]
+        found = next((one for one in there if one.name == name), None)
+        if found is None:
+            advice = suggest(name, [one.name for one in there])
+            raise BadRequest(f"Unknown policy '{name}'. {advice}")
+        return found
+
+    def check(self, name: str, scale: float | None) -> None:
+        """Raises BadRequest for a policy that is not there, or a scale where there is no guidance."""
+        known = self.known(name)
+        if scale and known.start is None:
+            raise BadRequest(
+                f"'{known.name}' was not trained from another policy, so there is no guidance between "
+                "two: choose one that GRPO has improved."
+            )
+
+    def speaker(self, name: str = "", scale: float | None = None) -> Any:
+        """What speaks for a policy (`sampling.Speaker`), with guidance at this scale.
+
+        None is the policy itself. Raises BadRequest, also when the policy cannot be loaded.
+        """
+        self.check(name, scale)
+        known = self.known(name)
+        with self._lock:
+            policy = self._policy(known.folder)
+            if scale is None or known.start is None:
+                return policy
+            start = self._policy(known.start)
+            pair = self._once(("pair", id(start), id(policy)), lambda: _pair(start, policy))
+        return pair.at(scale)
+
+    def _policy(self, folder: Path) -> Any:
+        beside = next(iter(self._loaded.values()), None)
+        version = Known(folder.name, folder, None).version
+        return self._once(
+            version, lambda: _load(folder, self.models, getattr(beside, "sft", beside))
+        )
+
+    def _once(self, key: Hashable, make: Callable[[], Found]) -> Found:
+        """What was made before, else made now; the oldest goes when there are too many."""
+        found: Found = self._loaded.pop(key, None) or make()
+        self._loaded = dict([*self._loaded.items()][1 - KEPT :]) | {key: found}
+        return found
+
+
+def _known(folder: Path) -> Known | None:
+    """The policy of a finished run; None for another folder."""
+    status = read_status(folder)
+    if status is None or status.state != "finished":
+        return None
+    try:
+        start = json.loads((folder / "config.json").read_text("utf-8")).get("start", "")
+    except (OSError, ValueError, AttributeError):
+        start = ""
+    origin = folder_of(start) if isinstance(start, str) and start else None
+    there = origin is not None and (origin / HEAD).exists()
+    return Known(folder.name, folder, origin if there else None)
+
+
+def _load(folder: Path, models: Installed | None, beside: Any) -> Any:
+    from flowdesign.lm import WeightsNotFound
+    from flowdesign.policy import Policy, PolicyError
+    from flowdesign.tokens import VocabularyMismatch
+
+    try:
+        return Policy.load(folder, models=models, beside=beside)
+    except (PolicyError, VocabularyMismatch, WeightsNotFound) as fault:
+        raise BadRequest(f"The policy '{folder.name}' cannot be used: {fault}") from fault
+
+
+def _pair(sft: Any, grpo: Any) -> Any:
+    from flowdesign.guidance import Pair
+
+    try:
+        return Pair(sft, grpo)
+    except ValueError as fault:
+        raise BadRequest(str(fault)) from fault
