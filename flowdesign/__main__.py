@@ -160,6 +160,7 @@ def collect(flags: argparse.Namespace) -> int:
 
 def bench(flags: argparse.Namespace) -> int:
     """Measure speed and memory: all benchmarks, or those that are named."""
+    _quiet()
     from flowdesign.bench import UnknownBenchmark, as_text, run
 
     with _telling(UnknownBenchmark):

@@ -32,6 +32,7 @@ from transformers import (
 )
 
 from flowdesign.catalog import ROOT, suggest
+from flowdesign.device import check_device
 from flowdesign.packing import Packed
 
 CACHE = ROOT / "checkpoints" / ".cache"
@@ -152,17 +153,18 @@ def load_base(name: str, dtype: Dtype = "nf4", device: str = "cpu") -> tuple[Any
     """Load the frozen trunk and its tokenizer.
 
     "nf4" computes in float32 on the CPU (bf16 is no faster there) and in bfloat16 on a GPU.
-    Raises WeightsNotFound when no source has the model.
+    Raises WeightsNotFound when no source has the model, device.HardwareMissing.
     """
+    check_device(device)
     place = resolve(name)
-    options = _load_options(dtype, device)
+    options = load_options(dtype, device)
     try:
         tokenizer = AutoTokenizer.from_pretrained(place)
         trunk = AutoModel.from_pretrained(place, device_map={"": device}, **options)
     except OSError as error:
         raise WeightsNotFound(_advice(name, place)) from error
     if device == "cpu":
-        _unpack(trunk) if _size(trunk) <= UNPACKED else _mind_cpu_faults(trunk)
+        _unpack(trunk) if _size(trunk) <= UNPACKED else mind_cpu_faults(trunk)
     trunk.requires_grad_(False)
     return trunk, tokenizer
 
@@ -179,7 +181,8 @@ def halves(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().half().cpu().contiguous() for name, value in weights.items()}
 
 
-def _load_options(dtype: Dtype, device: str) -> dict[str, Any]:
+def load_options(dtype: Dtype, device: str) -> dict[str, Any]:
+    """Keywords of transformers' `from_pretrained` that hold a model's weights in this way."""
     compute = compute_dtype(dtype, device)
     if dtype != "nf4":
         return {"dtype": compute}
@@ -212,7 +215,7 @@ def _unpacked(module: Linear4bit) -> nn.Linear:
     return linear
 
 
-def _mind_cpu_faults(trunk: Any) -> None:
+def mind_cpu_faults(trunk: Any) -> None:
     """Keep bitsandbytes from repacking weights on the CPU.
 
     A forward pass in eval mode would repack them for AVX-512 for good: gradients through the

@@ -32,6 +32,10 @@ _ALL = (
     Benchmark(
         "reward", "flowdesign.bench.reward", "scores predicted in a second, against rendering"
     ),
+    Benchmark("grpo", "flowdesign.bench.grpo", "seconds for a step of GRPO, against TRL"),
+    Benchmark(
+        "guidance", "flowdesign.bench.guidance", "seconds for 16 guided designs, against generate"
+    ),
 )
 BENCHMARKS = {each.name: each for each in _ALL}
 

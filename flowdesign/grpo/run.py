@@ -26,6 +26,7 @@ from flowdesign import checkpoints
 from flowdesign.catalog import known_assets
 from flowdesign.checkpoints import Place, optimiser_of
 from flowdesign.config import GRPOConfig, Step
+from flowdesign.device import minding_memory
 from flowdesign.grpo import SAMPLES
 from flowdesign.grpo.learning import Learner, parts_of
 from flowdesign.grpo.measuring import write_measured
@@ -66,7 +67,8 @@ def train(config: GRPOConfig, folder: Path) -> Steps:
         checkpoints.save(folder, policy, learner.optimiser, place)
 
     for index in range(there.done, config.steps):
-        metrics = step(learner, bound, index)
+        with minding_memory("--at-once, --prompts or --group"):
+            metrics = step(learner, bound, index)
         if (index + 1) % config.evaluate_every == 0 or index + 1 == config.steps:
             metrics |= look(bound, policy, prompts, known, folder, index)
         try:

@@ -29,6 +29,7 @@ from flowdesign.catalog import known_assets
 from flowdesign.checkpoints import Place, optimiser_of, restore, save
 from flowdesign.config import SFTConfig, Step
 from flowdesign.descent import descend
+from flowdesign.device import minding_memory
 from flowdesign.elsewhere import other_prompt
 from flowdesign.heldout import to_learn_from
 from flowdesign.policy import Anatomy, Policy, grammar_mask
@@ -70,7 +71,8 @@ def train(config: SFTConfig, folder: Path) -> Steps:
     )
     optimiser = optimiser_of(policy, config.lora_rate, config.rows_rate)
     for index in range(restore(folder, policy, optimiser).done, config.steps):
-        metrics = _update(policy, optimiser, config, index, bound)
+        with minding_memory("--prompts or --sentences"):
+            metrics = _update(policy, optimiser, config, index, bound)
         try:
             yield Step(index, config.steps, metrics)
         except GeneratorExit:

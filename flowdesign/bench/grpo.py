@@ -1,0 +1,137 @@
+"""Seconds for a step of GRPO, against the trainer that most people use.
+
+8 prompts with 8 workflows each, SmolLM2-135M with LoRA on all projections, KL divergence to the SFT policy.
+Ours is the whole step: the workflows are said, judged by the reward ensemble, and learned from. TRL's
+GRPOTrainer (pip install trl) has the same base, LoRA, prompts and number of tokens, in its own vocabulary, with
+a reward that costs nothing, and speaks without a grammar. It holds the base as 4-bit weights, as ours
+is; a second row has it in float32, which saves the unpacking.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+from flowdesign.bench.measured import Measured, Say, Value
+from flowdesign.catalog import known_assets
+from flowdesign.config import GRPOConfig, build
+from flowdesign.heldout import held_out
+
+PROMPTS, GROUP, STEPS = 8, 8, 6
+THREADS = 2
+
+
+def measure(quick: bool, say: Say) -> Measured:
+    """Time our step and TRL's, in turn where TRL is installed."""
+    import torch
+
+    torch.set_num_threads(THREADS)
+    steps = 2 if quick else STEPS
+    ours, tokens = _ours(steps, say)
+    times = {"flowdesign": ours}
+    if importlib.util.find_spec("trl"):
+        for dtype in ("fp32",) if quick else ("nf4", "fp32"):
+            times[f"trl, {dtype}"] = _trl(dtype, 1 if quick else 3, tokens, say)
+    rows: list[dict[str, Value]] = [
+        {
+            "step of": name,
+            "seconds": statistics.median(each),
+            "shortest": min(each),
+            "times_longer": statistics.median(each) / statistics.median(ours),
+        }
+        for name, each in times.items()
+    ]
+    missing = (
+        () if len(times) > 1 else ("without TRL (pip install trl) there is nothing to compare",)
+    )
+    note = (
+        f"{PROMPTS} prompts x {GROUP} workflows of {tokens} tokens on average, {THREADS} threads, load "
+        f"average {os.getloadavg()[0]:.1f}"
+    )
+    return Measured(rows, (note, *missing))
+
+
+def _ours(steps: int, say: Say) -> tuple[list[float], int]:
+    """Seconds of each step but the first, and the mean length of a sentence in tokens."""
+    from flowdesign.checkpoints import optimiser_of
+    from flowdesign.grpo.learning import Learner
+    from flowdesign.grpo.rollout import roll
+    from flowdesign.grpo.run import step
+    from flowdesign.policy import Policy
+    from flowdesign.reward.bound import open_bound
+
+    asked = {"prompts": PROMPTS, "group": GROUP, "at_once": PROMPTS, "foils": 1, "threads": THREADS}
+    config = build(GRPOConfig, asked)
+    sft = Policy.load(models=known_assets())
+    policy = sft.twin()
+    learner = Learner(config, policy, sft, optimiser_of(policy, config.lora_rate, config.rows_rate))
+    bound = open_bound(config.reward, config.trust, threads=THREADS)
+    said = [one for group in roll(policy, held_out("train", 4, 0), 8, 0) for one in group]
+    times = _timed(lambda index: step(learner, bound, index), steps, "flowdesign", say)
+    return times, round(statistics.fmean(map(len, said)))
+
+
+def _timed(work: Callable[[int], Any], steps: int, name: str, say: Say) -> list[float]:
+    """Seconds of each of the steps; one more, the first, is not counted."""
+    times = []
+    for index in range(steps + 1):
+        began = time.perf_counter()
+        work(index)
+        times.append(time.perf_counter() - began)
+        say(f"{name}: step {index} took {times[-1]:.2f} s")
+    return times[1:]
+
+
+def _trl(dtype: str, steps: int, tokens: int, say: Say) -> list[float]:
+    """The same for TRL."""
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from trl import GRPOConfig as Settings
+    from trl import GRPOTrainer
+
+    from flowdesign import lm
+    from flowdesign.policy import PROJECTIONS, TEMPLATE, Anatomy
+
+    place = lm.resolve(Anatomy().base)
+    model = AutoModelForCausalLM.from_pretrained(place, **lm.load_options(dtype, "cpu"))  # type: ignore[arg-type]
+    lm.mind_cpu_faults(model)
+    prompts = [{"prompt": prompt.join(TEMPLATE)} for prompt in held_out("train", 64, 0)]
+    times: list[float] = []
+
+    class Clock(TrainerCallback):  # type: ignore[misc]
+        """Takes the time of each step."""
+
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            self.began = time.perf_counter()
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            times.append(time.perf_counter() - self.began)
+            say(f"trl, {dtype}: step {len(times) - 1} took {times[-1]:.2f} s")
+
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(
+            output_dir=folder, per_device_train_batch_size=PROMPTS * GROUP, num_generations=GROUP,
+            max_completion_length=tokens, max_steps=steps + 1, beta=0.02, report_to=[], use_cpu=True,
+            bf16=False, save_strategy="no", logging_strategy="no", gradient_checkpointing=False,
+            generation_kwargs={"min_new_tokens": tokens}, disable_tqdm=True, seed=0,
+        )  # fmt: skip
+        lora = LoraConfig(r=16, lora_alpha=32, target_modules=list(PROJECTIONS))
+        generator = torch.Generator().manual_seed(0)
+        trainer = GRPOTrainer(
+            model,
+            lambda completions, **_: torch.rand(len(completions), generator=generator).tolist(),
+            settings,
+            Dataset.from_list(prompts),
+            processing_class=AutoTokenizer.from_pretrained(place, padding_side="left"),
+            callbacks=[Clock()],
+            peft_config=lora,
+        )
+        trainer.train()
+    return times[1:]

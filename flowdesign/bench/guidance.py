@@ -1,0 +1,107 @@
+"""Seconds to sample 16 guided designs, against what a program without own sampling would do.
+
+That is `transformers.generate` twice, once for each policy, with a logits processor that forbids what the
+grammar does: of the same base with a LoRA adapter, 16 sequences as long as ours are on average. Its
+base is held as 4-bit weights, as ours is; a second row has it in float32, which saves the unpacking.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+from flowdesign.bench.measured import Measured, Say, Value
+from flowdesign.catalog import known_assets
+from flowdesign.heldout import held_out
+
+DESIGNS, ROUNDS, SCALE, THREADS = 16, 5, 2.0, 2
+
+
+def measure(quick: bool, say: Say) -> Measured:
+    """Time both for the same prompts, in turn."""
+    import torch
+
+    torch.set_num_threads(THREADS)
+    rounds = 2 if quick else ROUNDS
+    prompts = held_out("test", rounds + 1, 0)
+    guided, lengths = _guided()
+    ways: dict[str, Callable[[str], Any]] = {"flowdesign": guided}
+    guided(prompts[0])
+    tokens = round(statistics.fmean(lengths))
+    ways |= {f"generate twice, {dtype}": _generate(dtype, tokens) for dtype in ("nf4", "fp32")}
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for index, prompt in enumerate(prompts):
+        for name, way in ways.items():
+            began = time.perf_counter()
+            way(prompt)
+            took = time.perf_counter() - began
+            say(f"{name}: {took:.2f} s")
+            times[name] += [took] if index else []  # the first is to warm up
+    ours = statistics.median(times["flowdesign"])
+    rows: list[dict[str, Value]] = [
+        {
+            f"{DESIGNS} designs by": name,
+            "seconds": statistics.median(each),
+            "times_longer": statistics.median(each) / ours,
+        }
+        for name, each in times.items()
+    ]
+    note = (
+        f"medians of {rounds} prompts, {tokens} tokens a design on average, scale {SCALE:g}, {THREADS} "
+        f"threads, load average {os.getloadavg()[0]:.1f}"
+    )
+    return Measured(rows, (note,))
+
+
+def _guided() -> tuple[Callable[[str], Any], list[int]]:
+    """Sample between the shipped policy and a twin, whose weights do not matter here."""
+    from flowdesign.guidance import Pair
+    from flowdesign.policy import Policy
+
+    sft = Policy.load(models=known_assets())
+    speaker = Pair(sft, sft.twin()).at(SCALE)
+    lengths: list[int] = []
+
+    def sample(prompt: str) -> None:
+        lengths.extend(len(one.tokens) for one in speaker.sample(prompt, DESIGNS, 0))
+
+    return sample, lengths
+
+
+def _generate(dtype: str, tokens: int) -> Callable[[str], Any]:
+    """The same number of tokens from `transformers.generate`, for two policies."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessor
+
+    from flowdesign import lm
+    from flowdesign.policy import PROJECTIONS, TEMPLATE, Anatomy
+    from flowdesign.tokens import VOCABULARY
+
+    place = lm.resolve(Anatomy().base)
+    base = AutoModelForCausalLM.from_pretrained(place, **lm.load_options(dtype, "cpu"))  # type: ignore[arg-type]
+    lm.mind_cpu_faults(base)
+    lora = LoraConfig(r=16, lora_alpha=32, target_modules=list(PROJECTIONS))
+    model = get_peft_model(base, lora).eval()
+    tokenizer = AutoTokenizer.from_pretrained(place)
+
+    class Only(LogitsProcessor):  # type: ignore[misc]
+        """Lets as many words be said as there are workflow tokens."""
+
+        def __call__(self, ids: Any, scores: Any) -> Any:
+            forbidden = torch.full_like(scores, -torch.inf)
+            forbidden[:, 1000 : 1000 + len(VOCABULARY.tokens)] = 0.0
+            return scores + forbidden
+
+    def generate(prompt: str) -> None:
+        inputs = tokenizer([prompt.join(TEMPLATE)] * DESIGNS, return_tensors="pt")
+        for _ in range(2):
+            model.generate(
+                **inputs, do_sample=True, min_new_tokens=tokens, max_new_tokens=tokens,
+                logits_processor=[Only()], pad_token_id=tokenizer.eos_token_id,
+            )  # fmt: skip
+
+    return generate
