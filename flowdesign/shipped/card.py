@@ -17,7 +17,7 @@ from flowdesign.workflow import workflow_hash
 
 TITLES = {
     PACKED.name: "FlowDesign miniature records",
-    MORE.name: "FlowDesign miniature records, more of the training split",
+    **{one.name: "FlowDesign miniature records, more of the training split" for one in MORE},
     GRID.name: "FlowDesign miniature grid, prompts and workflows of the test split",
 }
 
@@ -154,7 +154,7 @@ def _stopped(head: Head) -> str:
 
 
 def _flag_of(path: Path) -> str:
-    return f" --file assets/{path.name}" if path.name in (MORE.name, GRID.name) else ""
+    return f" --file assets/{path.name}" if path.name in {one.name for one in (*MORE, GRID)} else ""
 
 
 def _flag(name: str, value: object) -> str:

@@ -26,9 +26,11 @@ from flowdesign.tokens import workflow_of
 from flowdesign.workflow import Workflow
 
 PACKED = ROOT / "assets" / "miniature_records.jsonl.gz"  # prompts and workflows of every split
-MORE = ROOT / "assets" / "miniature_more.jsonl.gz"  # more of the training split, to learn from
+MORE = tuple(  # more of the training split, to learn from
+    ROOT / "assets" / f"miniature_{name}.jsonl.gz" for name in ("more", "more2")
+)
 GRID = ROOT / "assets" / "miniature_grid.jsonl.gz"  # test prompts x test workflows, to measure on
-FILES = (PACKED, MORE, GRID)
+FILES = (PACKED, *MORE, GRID)
 FORMAT = 1
 SOURCE = "shipped"
 FIDELITIES = ("", "exact", "approximate")
