@@ -1,5 +1,9 @@
 """What tests of runs in other processes share."""
 
+import multiprocessing
+import os
+import random
+import signal
 import time
 from pathlib import Path
 
@@ -19,9 +23,6 @@ def check_that_it_goes_on_exactly(
     config: RunConfig, work: runs.Work, folder: Path, checkpoint: str
 ) -> None:
     """Six steps with a stop after the third leave the weights and metrics of six without one."""
-    import torch  # here, since processes that tests start import this file too
-    from safetensors.torch import load_file
-
     whole, parts = folder / "whole", folder / "parts"
     for each in (whole, parts):
         runs.prepare(each, config)
@@ -34,9 +35,41 @@ def check_that_it_goes_on_exactly(
     stopped = runs.execute(parts, work, stop_after_the_third)
     assert (stopped.state, stopped.step) == ("stopped", 3)
     runs.execute(parts, work)
+    check_that_they_are_equal(whole, parts, checkpoint, 6)
+
+
+def check_that_they_are_equal(whole: Path, parts: Path, checkpoint: str, steps: int) -> None:
+    """Two runs have the same weights and the same metrics of each step, none lost or repeated."""
+    import torch  # here, since processes that tests start import this file too
+    from safetensors.torch import load_file
+
     ours, theirs = (load_file(each / checkpoint) for each in (whole, parts))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     told = [[{**row, "time": 0} for row in runs.read_metrics(each)] for each in (whole, parts)]
     assert told[0] == told[1]
-    assert [row["step"] for row in told[0]] == list(range(6))
+    assert [row["step"] for row in told[0]] == list(range(steps))
+
+
+def kill_at_random_moments(
+    work: runs.Work, folder: Path, times: int, seed: int, longest: float
+) -> None:
+    """Start a run so often, each time in a process of its own, and kill it at some moment.
+
+    The moment is up to `longest` seconds after the first step that is new. Processes are forked, so they
+    start at once: the libraries are loaded already.
+    """
+    chance = random.Random(seed)
+    for _ in range(times):
+        known = len(runs.read_metrics(folder))
+        child = multiprocessing.get_context("fork").Process(
+            target=runs.execute, args=(folder, work)
+        )
+        child.start()
+        wait_for_steps(folder, known + 1, 60)
+        time.sleep(chance.uniform(0, longest))
+        assert child.pid is not None and child.is_alive(), "it ended before it was killed"
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+        status = runs.read_status(folder)
+        assert status is not None and status.state == "crashed"

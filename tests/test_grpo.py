@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 import torch
 from reward_toys import REFERENCE, toy_config, toy_records
-from run_toys import check_that_it_goes_on_exactly
+from run_toys import (
+    check_that_it_goes_on_exactly,
+    check_that_they_are_equal,
+    kill_at_random_moments,
+)
 from toys import write_tiny_base
 
 from flowdesign import runs
@@ -47,6 +51,9 @@ class ToyEnsemble:
             ]
         )
         return SimpleNamespace(mean=mean, lower=lambda k: mean - 0.1 * k)
+
+    def forget(self) -> None:
+        """There is nothing that it remembers."""
 
 
 BOUND = Bound(ToyEnsemble(), 1.0)
@@ -253,6 +260,22 @@ def test_a_stopped_run_goes_on_exactly(config: GRPOConfig, tmp_path: Path) -> No
     )
     for name in (grpo.SAMPLES, grpo.YARDSTICKS):
         assert (tmp_path / "whole" / name).read_text() == (tmp_path / "parts" / name).read_text()
+
+
+@pytest.mark.slow
+def test_sigkill_at_20_random_moments_loses_and_repeats_no_step(
+    config: GRPOConfig, tmp_path: Path
+) -> None:
+    long = config.model_copy(update={"steps": 90, "save_every": 4, "updates": 1})
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for each in (whole, parts):
+        runs.prepare(each, long)
+    kill_at_random_moments(lambda folder: grpo.train(long, folder), parts, 20, 5, longest=0.4)
+    for each in (whole, parts):
+        assert runs.execute(each, lambda folder: grpo.train(long, folder)).state == "finished"
+    check_that_they_are_equal(whole, parts, CHECKPOINT, 90)
+    for name in (grpo.SAMPLES, grpo.YARDSTICKS):
+        assert (whole / name).read_text() == (parts / name).read_text()
 
 
 def test_a_run_says_how_it_goes_and_keeps_samples(config: GRPOConfig, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def measure(policy: Policy, sft: Policy, bound: Bound) -> dict[str, Any]:
     import torch
 
     prompts = held_out("test", PROMPTS, SEED)
-    known = yardsticks(bound, sft, prompts, SEED)
+    known = yardsticks(bound.afresh(), sft, prompts, SEED)
     groups = roll(policy, prompts, EACH, SEED)
     means = earn(bound, prompts, groups, foils=0).own.mean(1)
     half = 1.96 * float(means.std()) / len(means) ** 0.5

@@ -68,9 +68,9 @@ def train(config: GRPOConfig, folder: Path) -> Steps:
 
     for index in range(there.done, config.steps):
         with minding_memory("--at-once, --prompts or --group"):
-            metrics = step(learner, bound, index)
+            metrics = step(learner, bound.afresh(), index)
         if (index + 1) % config.evaluate_every == 0 or index + 1 == config.steps:
-            metrics |= look(bound, policy, prompts, known, folder, index)
+            metrics |= look(bound.afresh(), policy, prompts, known, folder, index)
         try:
             yield Step(index, config.steps, metrics)
         except GeneratorExit:
@@ -154,7 +154,7 @@ def _measured(
     if path.exists():
         stored = json.loads(path.read_text("utf-8"))
         return Yardsticks(**stored | {"sentence": tuple(stored["sentence"])})
-    found = yardsticks(bound, sft, prompts, seed)
+    found = yardsticks(bound.afresh(), sft, prompts, seed)
     replace_text(path, json.dumps(asdict(found), indent=2) + "\n")
     return found
 

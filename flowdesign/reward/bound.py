@@ -24,6 +24,11 @@ class Bound:
         found: list[float] = self.ensemble.predict(prompts, sentences).lower(self.trust).tolist()
         return found
 
+    def afresh(self) -> Bound:
+        """The same, with nothing remembered: what it says next depends on what it is asked alone."""
+        self.ensemble.forget()
+        return self
+
 
 def open_bound(name: str, trust: float, device: str = "cpu", threads: int = 1) -> Bound:
     """That of the ensemble in a run or folder. Raises what `Ensemble.load` does."""

@@ -206,6 +206,16 @@ class Ensemble:
             mean[:, 0], spread[:, 0], noise[:, 0], low, high, self.anatomy.trust, heads
         )
 
+    def forget(self) -> None:
+        """Forget the prompts that were read.
+
+        A prompt that is read beside others differs in the last bits, so what is predicted depends a
+        little on what was asked before; after this it does not.
+        """
+        with self._lock:
+            for memory in self._read:
+                memory.clear()
+
     def members_of(
         self, prompts: Sequence[str], sentences: Sequence[Sequence[int]]
     ) -> tuple[Values, Values]:

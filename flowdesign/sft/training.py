@@ -94,7 +94,7 @@ def batch(config: SFTConfig, index: int, language: Automaton, bound: Bound | Non
     sought = _repeat(to_learn_from(rng, warm), config.sentences)
     starts = [random_sentence(language, rng) for _ in sought]
     chance = rng.getrandbits(32)
-    found = search(bound, sought, starts, language, config.sweeps, config.heat, chance)
+    found = search(bound.afresh(), sought, starts, language, config.sweeps, config.heat, chance)
     sentences = plain + [one.sentence for one in found]
     return Batch(
         repeated + sought, sentences, fmean(one.reward for one in found) if found else None
