@@ -185,7 +185,9 @@ class Playground:
         if not (seed or "").strip() or not (prompt or "").strip():
             return {self.status: gr.skip()}
         self.tasks.stop(request.session_hash or "")
-        return self.ask_design(request, prompt, count, seed, False, *settings)
+        asked = self.ask_design(request, prompt, count, seed, False, *settings)
+        # The cards stay until new ones are there: most will be the same.
+        return {place: value for place, value in asked.items() if place not in self.slots}
 
     def ask_render(
         self, workflow: Workflow | None, prompt: str, seed: str | None, request: gr.Request
