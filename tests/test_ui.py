@@ -379,6 +379,7 @@ def test_moving_the_slider_designs_again_with_the_same_chance(tmp_path: Path) ->
     for scale in (2.0, 3.0, -1.0):
         asked = view.ask_at_scale(PAGE, "a red star", 1, "7", *chosen(random=True, scale=scale))
         assert asked[view.settings.seed] == "7" and view.slots[0] not in asked
+        assert asked[view.slots[1]] == ""  # of more designs than these
         for update in view.work(PAGE):
             shown[scale] = update.get(view.slots[0]) or shown.get(scale)
     said = {scale: card.split("<code>")[1] for scale, card in shown.items()}

@@ -9,7 +9,7 @@ waits out of the queue, and ends the running event for the browser.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -162,12 +162,20 @@ class Playground:
 
     def ask_design(self, request: gr.Request, prompt: str, *settings: Any) -> Updates:
         """Check what was asked and take a place in the queue."""
+        return self._design(request, prompt, settings)
+
+    def _design(
+        self, request: gr.Request, prompt: str, settings: Sequence[Any], keep: bool = False
+    ) -> Updates:
+        """Ask for designs; with `keep` the cards stay until new ones are there: most will be the same."""
         try:
             asked = self.settings.read(prompt, *settings)
         except BadRequest as problem:
             return {self.status: cards.status(str(problem), "bad")}
         task = Task(lambda studio, cancel: studio.design(asked, cancel), asked.total, asked.seed)
-        return self._ask(task, request, asked.beside)
+        updates = self._ask(task, request, asked.beside)
+        kept = self.slots[: asked.total] if keep else []
+        return {place: value for place, value in updates.items() if place not in kept}
 
     def ask_at_scale(
         self,
@@ -185,9 +193,7 @@ class Playground:
         if not (seed or "").strip() or not (prompt or "").strip():
             return {self.status: gr.skip()}
         self.tasks.stop(request.session_hash or "")
-        asked = self.ask_design(request, prompt, count, seed, False, *settings)
-        # The cards stay until new ones are there: most will be the same.
-        return {place: value for place, value in asked.items() if place not in self.slots}
+        return self._design(request, prompt, (count, seed, False, *settings), keep=True)
 
     def ask_render(
         self, workflow: Workflow | None, prompt: str, seed: str | None, request: gr.Request
