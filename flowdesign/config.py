@@ -150,6 +150,7 @@ class SFTConfig(RunConfig):
     lora_rate: float = Field(1e-3, gt=0, description="peak learning rate of the LoRA weights")
     rows_rate: float = Field(3e-3, gt=0, description="peak learning rate of the new token rows")
     grammar_weight: float = Field(20.0, ge=0, description="extra weight of the grammar in the loss")
+    layers: int = Field(0, ge=0, description="uppermost layers whose LoRA learns; 0 is all")
     warm: float = Field(
         0.0, ge=0, le=1, description="share of the prompts whose workflows are searched for"
     )
@@ -186,6 +187,7 @@ class GRPOConfig(RunConfig):
     at_once: int = Field(4, ge=1, description="prompts whose workflows are in memory at once")
     updates: int = Field(1, ge=1, description="updates of the weights from one rollout")
     temperature: float = Field(1.0, gt=0, le=2, description="of the rollout")
+    layers: int = Field(0, ge=0, description="uppermost layers whose LoRA learns; 0 is all")
     lora_rate: float = Field(3e-4, gt=0, description="peak learning rate of the LoRA weights")
     rows_rate: float = Field(1e-3, gt=0, description="peak learning rate of the token rows")
     warmup: int = Field(5, ge=0, description="steps until the peak learning rate")

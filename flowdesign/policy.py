@@ -11,6 +11,7 @@ training alike.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from copy import copy, deepcopy
 from dataclasses import asdict, dataclass
@@ -46,6 +47,7 @@ SHIPPED = ROOT / "checkpoints" / "policy_sft"
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 TEMPLATE = ("Image: ", "\nWorkflow:")
 PROMPT_TOKENS = 128  # a longer prompt is cut here
+LAYER = re.compile(r"\.layers\.(\d+)\.")  # of the trunk, in the names of its weights
 ADAPTER, ROWS = "adapter_model.safetensors", "rows.safetensors"
 
 
@@ -153,8 +155,20 @@ class Policy(Speaker):
 
     def trainable(self) -> dict[str, Tensor]:
         """The weights that training changes, by name: "lora...." and "rows....", float32."""
-        lora = {f"lora.{n}": p for n, p in self.trunk.named_parameters() if p.requires_grad}
-        return lora | {f"rows.{n}": p for n, p in self.rows.named_parameters()}
+        parts = {"lora": self.trunk, "rows": self.rows}
+        named = ((f"{k}.{n}", p) for k, part in parts.items() for n, p in part.named_parameters())
+        return {name: weight for name, weight in named if weight.requires_grad}
+
+    def hold_below(self, layers: int) -> None:
+        """Let training change the LoRA of the uppermost so many layers only, and the output rows.
+
+        What the layers below give stays the same, so gradients end there.
+        """
+        least = self.trunk.config.num_hidden_layers - layers
+        for name, weight in self.trunk.named_parameters():
+            if (found := LAYER.search(name)) and int(found[1]) < least:
+                weight.requires_grad_(False)
+        self.rows.inputs.requires_grad_(False)
 
     def logits(self, prompts: Sequence[str], sentences: Sequence[Sequence[int]]) -> Tensor:
         """Logits (sentences, longest, tokens) of each token given those before it.

@@ -101,6 +101,23 @@ def test_a_gradient_is_the_slope(policy: Policy, sentences: list[tuple[int, ...]
     assert (values[0] - values[1]) / 2e-2 == pytest.approx(slope, rel=0.02)
 
 
+def test_layers_below_are_held_and_gradients_end_there(
+    policy: Policy, sentences: list[tuple[int, ...]]
+) -> None:
+    upper = policy.twin()
+    upper.hold_below(1)
+    names = upper.trainable().keys()
+    assert names < policy.trainable().keys() and "rows.inputs.weight" not in names
+    assert {"rows.outputs.weight", "rows.outputs.bias"} <= names
+    assert all(".layers.1." in name for name in names if name.startswith("lora."))
+    whole, part = gradients(policy, sentences), gradients(upper, sentences)
+    for name in names:
+        assert torch.equal(whole[name], part[name]), name
+    held = dict(upper.trunk.named_parameters())
+    assert all(p.grad is None for n, p in held.items() if ".layers.0." in n)
+    assert all(p.requires_grad for p in policy.trainable().values())
+
+
 @pytest.fixture
 def packed(base: str, monkeypatch: pytest.MonkeyPatch) -> Policy:
     """A policy whose base is too large to be held unpacked."""

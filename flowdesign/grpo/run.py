@@ -55,6 +55,8 @@ def train(config: GRPOConfig, folder: Path) -> Steps:
     torch.set_num_threads(config.threads)
     bound, sft = bound_of(config), sft_of(config)
     policy = sft.twin()
+    if config.layers:
+        policy.hold_below(config.layers)
     prompts = held_out("validation", VALIDATION, config.seed)
     known = _measured(folder, bound, sft, prompts, config.seed)
     learner = Learner(config, policy, sft, optimiser_of(policy, config.lora_rate, config.rows_rate))
