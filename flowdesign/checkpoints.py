@@ -65,7 +65,8 @@ def restore(folder: Path, policy: Policy, optimiser: torch.optim.AdamW) -> Place
         head, names = file.metadata(), set(file.keys())
         done, updates = int(json.loads(head["done"])), json.loads(head.get("updates", "null"))
         for name, weight in policy.trainable().items():
-            weight.data.copy_(file.get_tensor(f"weight/{name}"))
+            with torch.no_grad():
+                weight.copy_(file.get_tensor(f"weight/{name}"))
             if f"mean/{name}" in names:
                 optimiser.state[weight] = {
                     "step": torch.tensor(float(done if updates is None else updates)),

@@ -17,6 +17,7 @@ differs between scales is what the scale does.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from flowdesign.lm import Context
-from flowdesign.policy import Policy, later
+from flowdesign.policy import Policy, Reading, later
 from flowdesign.request import check_scale
 from flowdesign.sampling import Speaker
 
@@ -65,8 +66,9 @@ class Guided(Speaker):
     def open(self, prompts: Sequence[str]) -> GuidedSession:
         """Get ready to say a sentence after each prompt; equal prompts are read once."""
         with torch.no_grad():
-            context = self.pair.sft.read(prompts, self.pair.trunk, copies=2)
-            return GuidedSession(self.pair, self.scale, context)
+            opens = partial(Context, self.pair.trunk, device=self.pair.sft.device)
+            context = self.pair.sft.read(prompts, opens, copies=2)
+            return GuidedSession(self.pair, self.scale, context, len(prompts))
 
 
 class GuidedSession:
@@ -75,8 +77,8 @@ class GuidedSession:
     The context's first half is the SFT policy's, the second the GRPO policy's.
     """
 
-    def __init__(self, pair: Pair, scale: float, context: Context) -> None:
-        self.pair, self.scale, self.context = pair, scale, context
+    def __init__(self, pair: Pair, scale: float, context: Reading, group: int) -> None:
+        self.pair, self.scale, self.context, self.group = pair, scale, context, group
 
     @torch.no_grad()
     def feed(self, tokens: Sequence[Sequence[int]]) -> Tensor:
@@ -91,8 +93,8 @@ class GuidedSession:
 
     def keep(self, indices: Sequence[int]) -> None:
         """Go on with these sentences only."""
-        group = len(self.context.mask) // 2
-        self.context.keep([*indices, *(group + index for index in indices)])
+        self.context.keep([*indices, *(self.group + index for index in indices)])
+        self.group = len(indices)
 
 
 class _Halves(nn.Linear):

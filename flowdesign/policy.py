@@ -12,11 +12,11 @@ training alike.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy, deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from peft import (
@@ -33,6 +33,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from flowdesign import lm
 from flowdesign.catalog import ROOT, Installed, installed
+from flowdesign.decoding import Decoder, decoder_of
 from flowdesign.packing import pack
 from flowdesign.rows import ProjectRows, rows_from_words
 from flowdesign.runs import digest_of
@@ -49,6 +50,15 @@ TEMPLATE = ("Image: ", "\nWorkflow:")
 PROMPT_TOKENS = 128  # a longer prompt is cut here
 LAYER = re.compile(r"\.layers\.(\d+)\.")  # of the trunk, in the names of its weights
 ADAPTER, ROWS = "adapter_model.safetensors", "rows.safetensors"
+
+
+class Reading(Protocol):
+    """A group of sequences that are being read (`lm.Context`, `decoding.Memory`)."""
+
+    @property
+    def device(self) -> torch.device: ...
+    def read(self, vectors: Tensor, there: Tensor) -> Tensor: ...
+    def keep(self, indices: Sequence[int]) -> None: ...
 
 
 class PolicyError(ValueError):
@@ -83,6 +93,7 @@ class Policy(Speaker):
         self.automaton = Automaton(vocabulary, models)
         self.device = rows.outputs.weight.device
         self.begin = rows.begin
+        self._merged: tuple[tuple[int, ...], Decoder | None] | None = None
 
     @classmethod
     def create(
@@ -151,6 +162,7 @@ class Policy(Speaker):
         shared = {id(p): p for p in self.trunk.parameters() if not p.requires_grad}
         other = copy(self)
         other.trunk, other.rows = deepcopy(self.trunk, shared), deepcopy(self.rows)
+        other._merged = None
         return other
 
     def trainable(self) -> dict[str, Tensor]:
@@ -210,22 +222,39 @@ class Policy(Speaker):
 
     def open(self, prompts: Sequence[str]) -> "PolicySession":
         """Get ready to say a sentence after each prompt; equal prompts are read once."""
+        decoder = self._decoder()
         with torch.no_grad():
-            return PolicySession(self.rows, self.read(prompts, self.trunk))
+            if decoder is None:
+                return PolicySession(self.rows, self.read(prompts, self._library(self.trunk)))
+            return PolicySession(self.rows, self.read(prompts, decoder.open))
 
-    def read(self, prompts: Sequence[str], trunk: Any, copies: int = 1) -> lm.Context:
+    def read(
+        self, prompts: Sequence[str], opens: Callable[[int], Reading], copies: int = 1
+    ) -> Reading:
         """What a group has read when it starts to speak: a prompt each, equal ones read once.
 
-        `trunk` reads, this policy's or one like it; the group may be there in several copies.
+        `opens` gives something that reads so many sequences, with this policy's weights or some like
+        them; the group may be there in several copies.
         """
         unique = list(dict.fromkeys(prompts))
         pieces = [self._pieces(prompt) for prompt in unique]
         ids, there = (part.repeat(copies, 1) for part in later(pieces, self.tokenizer.eos_token_id))
-        context = lm.Context(trunk, len(ids), self.device)
-        context.read(trunk.get_input_embeddings()(ids.to(self.device)), there)
+        context = opens(len(ids))
+        context.read(self.trunk.get_input_embeddings()(ids.to(self.device)), there)
         places = [unique.index(prompt) for prompt in prompts]
         context.keep([copy * len(unique) + place for copy in range(copies) for place in places])
         return context
+
+    def _library(self, trunk: Any) -> Callable[[int], Reading]:
+        return lambda group: lm.Context(trunk, group, self.device)
+
+    def _decoder(self) -> Decoder | None:
+        """The weights as they are now, merged for saying workflows fast, where that can be done."""
+        weights = [p for n, p in self.trunk.named_parameters() if "lora_" in n]
+        versions = tuple(weight._version for weight in weights)  # counts the changes in place
+        if self._merged is None or self._merged[0] != versions:
+            self._merged = versions, decoder_of(self.trunk)
+        return self._merged[1]
 
     def _pieces(self, prompt: str) -> list[int]:
         """Token ids of the prompt in its template; any string is accepted, a long one is cut."""
@@ -241,7 +270,7 @@ class Policy(Speaker):
 class PolicySession:
     """Sentences that one policy is saying after one prompt (a `flowdesign.sampling.Session`)."""
 
-    def __init__(self, rows: ProjectRows, context: lm.Context) -> None:
+    def __init__(self, rows: ProjectRows, context: Reading) -> None:
         self.rows = rows
         self.context = context
 
