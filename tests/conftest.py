@@ -58,6 +58,7 @@ def serve() -> Iterator[Callable[..., str]]:
 
     def start(studio: Any, models: Any = None, **parts: Any) -> str:
         opening = studio
+        parts.setdefault("policies", getattr(studio, "policies", None))  # what the page lists
         if not isinstance(studio, Future):
             opening = Future()
             opening.set_result(studio)

@@ -317,9 +317,9 @@ def test_no_image_is_shipped_twice() -> None:
     assert max(keys.values()) == 1
 
 
-@pytest.mark.skipif(not MORE.exists(), reason=f"{MORE.name} is not made yet")
-def test_what_is_added_to_learn_from_is_of_the_training_split() -> None:
-    added = list(unpack(MORE))
+@pytest.mark.parametrize("path", MORE, ids=lambda path: path.name)
+def test_what_is_added_to_learn_from_is_of_the_training_split(path: Path) -> None:
+    added = list(unpack(path))
     assert len({(one.prompt, one.sentence) for one in added}) >= 8000
     assert {split_of_prompt(one.prompt) for one in added} == {"train"}
     assert {split_of_workflow(one.workflow) for one in added} == {"train"}
