@@ -42,11 +42,11 @@ class Designer(Protocol):
 class Designers(Protocol):
     """Where the studio gets a policy from (`flowdesign.policies.Policies`)."""
 
-    def known(self, name: str) -> Any:
-        """Give one with a `name`: the policy of this name, the usual one for none. Raises BadRequest."""
+    def check(self, name: str, scale: float | None) -> Any:
+        """Give one with a `name`: the policy of this name, the usual one for none.
 
-    def check(self, name: str, scale: float | None) -> None:
-        """Raises BadRequest when there is no such policy, or no guidance for it."""
+        Raises BadRequest when there is no such policy, or no guidance for it.
+        """
 
     def speaker(self, name: str, scale: float | None) -> Designer:
         """Load it, with guidance at this scale. Raises BadRequest."""

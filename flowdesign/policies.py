@@ -69,22 +69,22 @@ class Policies:
             raise BadRequest(f"Unknown policy '{name}'. {advice}")
         return found
 
-    def check(self, name: str, scale: float | None) -> None:
-        """Raises BadRequest for a policy that is not there, or a scale where there is no guidance."""
+    def check(self, name: str, scale: float | None) -> Known:
+        """The policy of this name, if it can speak at this guidance scale. Raises BadRequest."""
         known = self.known(name)
         if scale and known.start is None:
             raise BadRequest(
                 f"'{known.name}' was not trained from another policy, so there is no guidance between "
                 "two: choose one that GRPO has improved."
             )
+        return known
 
     def speaker(self, name: str = "", scale: float | None = None) -> Any:
         """What speaks for a policy (`sampling.Speaker`), with guidance at this scale.
 
         None is the policy itself. Raises BadRequest, also when the policy cannot be loaded.
         """
-        self.check(name, scale)
-        known = self.known(name)
+        known = self.check(name, scale)
         with self._lock:
             policy = self._policy(known.folder)
             if scale is None or known.start is None:

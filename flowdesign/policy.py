@@ -21,7 +21,6 @@ from typing import Any, Protocol
 import torch
 from peft import (
     LoraConfig,
-    PeftModel,
     get_peft_model,
     get_peft_model_state_dict,
     set_peft_model_state_dict,
@@ -116,7 +115,7 @@ class Policy(Speaker):
             trunk, tokenizer = lm.load_base(anatomy.base, dtype, device)
         words = trunk.get_input_embeddings().weight.detach()
         rows = rows_from_words(vocabulary, words, tokenizer).to(device)
-        lora = _with_lora(trunk, anatomy)
+        lora = get_peft_model(trunk, lora_of(anatomy.rank))
         return cls(lora, tokenizer, rows, anatomy, vocabulary, models or installed())
 
     @classmethod
@@ -174,8 +173,10 @@ class Policy(Speaker):
     def hold_below(self, layers: int) -> None:
         """Let training change the LoRA of the uppermost so many layers only, and the output rows.
 
-        What the layers below give stays the same, so gradients end there.
+        What the layers below give stays the same, so gradients end there. 0 holds nothing.
         """
+        if not layers:
+            return
         least = self.trunk.config.num_hidden_layers - layers
         for name, weight in self.trunk.named_parameters():
             if (found := LAYER.search(name)) and int(found[1]) < least:
@@ -309,14 +310,9 @@ def grammar_mask(sentences: Sequence[Sequence[int]], language: Language, tokens:
     return mask
 
 
-def _with_lora(trunk: Any, anatomy: Anatomy) -> PeftModel:
-    """Add LoRA (arXiv 2106.09685) with scale 2 to every attention and MLP projection."""
-    config = LoraConfig(
-        r=anatomy.rank,
-        lora_alpha=2 * anatomy.rank,
-        target_modules=list(PROJECTIONS),
-    )
-    return get_peft_model(trunk, config)
+def lora_of(rank: int) -> LoraConfig:
+    """LoRA (arXiv 2106.09685) with scale 2 on every attention and MLP projection."""
+    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=list(PROJECTIONS))
 
 
 def _read_head(folder: Path) -> tuple[Anatomy, Vocabulary]:

@@ -118,8 +118,8 @@ class Studio:
         other gets rows of designs with equal chance, a column for each scale.
         """
         request = request.checked()
-        for scale in request.scales:
-            self.policies.check(request.policy, scale)
+        known = [self.policies.check(request.policy, scale) for scale in request.scales]
+        request = replace(request, policy=known[0].name)
         ask = _asking(cancel)
         columns = [self._drawn(request, scale, ask) for scale in request.scales]
         ranked = request.ranked and self.critic is not None and not request.beside
@@ -148,7 +148,6 @@ class Studio:
                 constrained=not request.free, cancel=ask,
             )
         )  # fmt: skip
-        name = self.policies.known(request.policy).name
         while (sample := self._turn(lambda: next(drawn, None), ask)) is not None:
             decoded = decode(sample.tokens)
             if decoded.workflow is None or decoded.problems:
@@ -156,7 +155,7 @@ class Studio:
                 continue
             tokens = tuple(sample.tokens)
             design = make_design(decoded.workflow, request.prompt, request.seed, tokens)
-            design = replace(design, policy=name, scale=scale)
+            design = replace(design, policy=request.policy, scale=scale)
             yield Designed(sample.index, design, self._expected(design))
 
     def _expected(self, design: Design) -> Expected | None:

@@ -87,10 +87,11 @@ class ToyPolicies:
             raise BadRequest(f"Unknown policy '{name}'.")
         return found[0]
 
-    def check(self, name: str, scale: float | None) -> None:
+    def check(self, name: str, scale: float | None) -> Any:
         known = self.known(name)
         if scale and known.start is None:
             raise BadRequest("There is no guidance.")
+        return known
 
     def speaker(self, name: str, scale: float | None) -> Any:
         self.asked.append((name, scale))

@@ -15,12 +15,16 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from flowdesign.bench import stock
 from flowdesign.bench.measured import Measured, Say, Value
 from flowdesign.catalog import known_assets
 from flowdesign.config import GRPOConfig, build
 from flowdesign.heldout import held_out
+
+if TYPE_CHECKING:
+    from flowdesign.lm import Dtype
 
 PROMPTS, GROUP, STEPS = 8, 8, 6
 THREADS = 2
@@ -35,7 +39,8 @@ def measure(quick: bool, say: Say) -> Measured:
     ours, tokens = _ours(steps, say)
     times = {"flowdesign": ours}
     if importlib.util.find_spec("trl"):
-        for dtype in ("fp32",) if quick else ("nf4", "fp32"):
+        held: tuple[Dtype, ...] = ("fp32",) if quick else ("nf4", "fp32")
+        for dtype in held:
             times[f"trl, {dtype}"] = _trl(dtype, 1 if quick else 3, tokens, say)
     rows: list[dict[str, Value]] = [
         {
@@ -87,21 +92,17 @@ def _timed(work: Callable[[int], Any], steps: int, name: str, say: Say) -> list[
     return times[1:]
 
 
-def _trl(dtype: str, steps: int, tokens: int, say: Say) -> list[float]:
+def _trl(dtype: Dtype, steps: int, tokens: int, say: Say) -> list[float]:
     """The same for TRL."""
     import torch
     from datasets import Dataset
-    from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from transformers import TrainerCallback
     from trl import GRPOConfig as Settings
     from trl import GRPOTrainer
 
-    from flowdesign import lm
-    from flowdesign.policy import PROJECTIONS, TEMPLATE, Anatomy
+    from flowdesign.policy import TEMPLATE
 
-    place = lm.resolve(Anatomy().base)
-    model = AutoModelForCausalLM.from_pretrained(place, **lm.load_options(dtype, "cpu"))  # type: ignore[arg-type]
-    lm.mind_cpu_faults(model)
+    model, tokenizer, lora = stock.load(dtype)
     prompts = [{"prompt": prompt.join(TEMPLATE)} for prompt in held_out("train", 64, 0)]
     times: list[float] = []
 
@@ -122,14 +123,13 @@ def _trl(dtype: str, steps: int, tokens: int, say: Say) -> list[float]:
             bf16=False, save_strategy="no", logging_strategy="no", gradient_checkpointing=False,
             generation_kwargs={"min_new_tokens": tokens}, disable_tqdm=True, seed=0,
         )  # fmt: skip
-        lora = LoraConfig(r=16, lora_alpha=32, target_modules=list(PROJECTIONS))
         generator = torch.Generator().manual_seed(0)
         trainer = GRPOTrainer(
             model,
             lambda completions, **_: torch.rand(len(completions), generator=generator).tolist(),
             settings,
             Dataset.from_list(prompts),
-            processing_class=AutoTokenizer.from_pretrained(place, padding_side="left"),
+            processing_class=tokenizer,
             callbacks=[Clock()],
             peft_config=lora,
         )

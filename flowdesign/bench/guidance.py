@@ -11,11 +11,15 @@ import os
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from flowdesign.bench import stock
 from flowdesign.bench.measured import Measured, Say, Value
 from flowdesign.catalog import known_assets
 from flowdesign.heldout import held_out
+
+if TYPE_CHECKING:
+    from flowdesign.lm import Dtype
 
 DESIGNS, ROUNDS, SCALE, THREADS = 16, 5, 2.0, 2
 
@@ -31,7 +35,8 @@ def measure(quick: bool, say: Say) -> Measured:
     ways: dict[str, Callable[[str], Any]] = {"flowdesign": guided}
     guided(prompts[0])
     tokens = round(statistics.fmean(lengths))
-    ways |= {f"generate twice, {dtype}": _generate(dtype, tokens) for dtype in ("nf4", "fp32")}
+    held: tuple[Dtype, ...] = ("nf4", "fp32")
+    ways |= {f"generate twice, {dtype}": _generate(dtype, tokens) for dtype in held}
     times: dict[str, list[float]] = {name: [] for name in ways}
     for index, prompt in enumerate(prompts):
         for name, way in ways.items():
@@ -71,22 +76,17 @@ def _guided() -> tuple[Callable[[str], Any], list[int]]:
     return sample, lengths
 
 
-def _generate(dtype: str, tokens: int) -> Callable[[str], Any]:
+def _generate(dtype: Dtype, tokens: int) -> Callable[[str], Any]:
     """The same number of tokens from `transformers.generate`, for two policies."""
     import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessor
+    from peft import get_peft_model
+    from transformers import LogitsProcessor
 
-    from flowdesign import lm
-    from flowdesign.policy import PROJECTIONS, TEMPLATE, Anatomy
+    from flowdesign.policy import TEMPLATE
     from flowdesign.tokens import VOCABULARY
 
-    place = lm.resolve(Anatomy().base)
-    base = AutoModelForCausalLM.from_pretrained(place, **lm.load_options(dtype, "cpu"))  # type: ignore[arg-type]
-    lm.mind_cpu_faults(base)
-    lora = LoraConfig(r=16, lora_alpha=32, target_modules=list(PROJECTIONS))
+    base, tokenizer, lora = stock.load(dtype)
     model = get_peft_model(base, lora).eval()
-    tokenizer = AutoTokenizer.from_pretrained(place)
 
     class Only(LogitsProcessor):  # type: ignore[misc]
         """Lets as many words be said as there are workflow tokens."""

@@ -14,8 +14,8 @@ from flowdesign.config import GRPOConfig
 from flowdesign.descent import descend
 from flowdesign.grpo.objective import Loss, Weights, choices, loss_of
 from flowdesign.policy import Policy, grammar_mask
-from flowdesign.reward.bound import Sentence
 from flowdesign.sampling import log_probs, padded
+from flowdesign.search import Sentence
 
 
 @dataclass

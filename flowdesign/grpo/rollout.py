@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from flowdesign.policy import Policy
-from flowdesign.reward.bound import Bound, Sentence
+from flowdesign.reward.bound import Bound
 from flowdesign.sampling import GROUP, Draw, say
+from flowdesign.search import Sentence
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,9 @@ from flowdesign.grpo.yardsticks import Yardsticks, yardsticks
 from flowdesign.heldout import held_out, to_learn_from
 from flowdesign.policy import Policy
 from flowdesign.rates import rate
-from flowdesign.reward.bound import Bound, Sentence, open_bound
+from flowdesign.reward.bound import Bound, open_bound
 from flowdesign.runs import Steps, folder_of, replace_text
+from flowdesign.search import Sentence
 from flowdesign.tokens import sentence_text
 
 YARDSTICKS = "yardsticks.json"
@@ -55,8 +56,7 @@ def train(config: GRPOConfig, folder: Path) -> Steps:
     torch.set_num_threads(config.threads)
     bound, sft = bound_of(config), sft_of(config)
     policy = sft.twin()
-    if config.layers:
-        policy.hold_below(config.layers)
+    policy.hold_below(config.layers)
     prompts = held_out("validation", VALIDATION, config.seed)
     known = _measured(folder, bound, sft, prompts, config.seed)
     learner = Learner(config, policy, sft, optimiser_of(policy, config.lora_rate, config.rows_rate))

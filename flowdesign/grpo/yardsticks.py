@@ -10,8 +10,8 @@ from statistics import fmean
 
 from flowdesign.grpo.rollout import earn, roll
 from flowdesign.policy import Policy
-from flowdesign.reward.bound import Bound, Sentence
-from flowdesign.search import search
+from flowdesign.reward.bound import Bound
+from flowdesign.search import Sentence, search
 from flowdesign.tokens import Automaton, random_sentence
 
 SAMPLED = 512  # workflows, of which each prompt's best counts

@@ -8,8 +8,7 @@ from typing import Any
 
 from flowdesign.reward.ensemble import Ensemble
 from flowdesign.runs import folder_of
-
-Sentence = tuple[int, ...]
+from flowdesign.search import Sentence
 
 
 @dataclass(frozen=True)

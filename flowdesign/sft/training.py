@@ -64,8 +64,7 @@ def train(config: SFTConfig, folder: Path) -> Steps:
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     policy = _start(config)
-    if config.layers:
-        policy.hold_below(config.layers)
+    policy.hold_below(config.layers)
     bound = (
         open_bound(config.reward, config.trust, config.device, config.threads)
         if config.warm
