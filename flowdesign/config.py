@@ -291,18 +291,19 @@ class RewardConfig(RunConfig, WeightConfig):
     encoder: str = Field(
         "all-minilm-l6-v2", description="encoder: known name, folder or repository"
     )
-    reader: Literal["pooled", "crossed", "joint"] = Field(
-        "pooled",
-        description="pooled: a network over a vector of the encoded prompt and one of the sentence; "
+    reader: Literal["staged", "pooled", "crossed", "joint"] = Field(
+        "staged",
+        description="staged: a network over a vector of the encoded prompt and one of the first pass, "
+        "then a step for each later pass; pooled: all passes in one vector; "
         "crossed: a small transformer reads the sentence and looks at the encoded prompt; "
         "joint: the encoder reads both as one text",
     )
     tuning: Literal["lora", "full", "frozen"] = Field("lora", description="how the encoder learns")
     rank: int = Field(8, ge=1, description="LoRA rank")
     width: int = Field(
-        256, ge=32, multiple_of=32, description="width of a pooled or crossed reader"
+        256, ge=32, multiple_of=32, description="width of a staged, pooled or crossed reader"
     )
-    layers: int = Field(2, ge=1, description="layers of a pooled or crossed reader")
+    layers: int = Field(2, ge=1, description="layers of a staged, pooled or crossed reader")
     prior: float = Field(0.15, ge=0, description="scale of each member's fixed random prior")
     bootstrap: Literal["pairs", "prompts", "none"] = Field(
         "pairs", description="what a member's training sample is drawn from, with replacement"
@@ -322,7 +323,7 @@ class RewardConfig(RunConfig, WeightConfig):
         0.3,
         ge=0,
         lt=1,
-        description="share of the activations of a pooled or crossed reader that a step leaves out",
+        description="share of the activations of a staged, pooled or crossed reader that a step leaves out",
     )
     beta: float = Field(
         0.5, ge=0, le=1, description="weight of the variance in the loss (beta-NLL)"

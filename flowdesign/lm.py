@@ -13,6 +13,7 @@ import inspect
 import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -123,6 +124,24 @@ def read(trunk: Any, vectors: Tensor, packed: Packed) -> Tensor:
     )
     hidden: Tensor = read.last_hidden_state
     return hidden
+
+
+def split(trunk: Any, layers: int) -> tuple[Any, Any]:
+    """A trunk in two: what reads input vectors as far as its uppermost `layers` layers, and what reads
+    on from there. All weights are the trunk's own."""
+    model = trunk.get_base_model() if hasattr(trunk, "get_base_model") else trunk
+    at = len(model.layers) - layers
+    return _part(model, model.layers[:at], nn.Identity()), _part(
+        model, model.layers[at:], model.norm
+    )
+
+
+def _part(model: Any, layers: nn.ModuleList, norm: nn.Module) -> Any:
+    """A trunk of some of a trunk's layers."""
+    part, part.config = copy(model), copy(model.config)
+    part._modules = model._modules | {"layers": layers, "norm": norm}
+    part.config.num_hidden_layers = len(layers)
+    return part
 
 
 def _cache_argument(trunk: Any) -> str:

@@ -33,7 +33,7 @@ from torch.nn.utils.rnn import pad_sequence
 from flowdesign import lm
 from flowdesign.catalog import ROOT, Installed, installed
 from flowdesign.decoding import Decoder, decoder_of
-from flowdesign.packing import pack
+from flowdesign.packing import Packed, pack
 from flowdesign.rows import ProjectRows, rows_from_words
 from flowdesign.runs import digest_of
 from flowdesign.sampling import Language, Speaker, log_probs, padded
@@ -70,6 +70,15 @@ class Anatomy:
 
     base: str = "smollm2-135m-instruct"
     rank: int = 16
+
+
+@dataclass(frozen=True)
+class Below:
+    """Packed sentences, and their hidden states (rows, width, hidden) below the uppermost `layers`."""
+
+    packed: Packed
+    hidden: Tensor
+    layers: int
 
 
 class Policy(Speaker):
@@ -189,11 +198,36 @@ class Policy(Speaker):
         `prompts` has one prompt for each sentence; equal ones are read once, and equal beginnings of
         what follows them. Row i has as many meaningful places as sentence i has tokens.
         """
+        packed, vectors = self._pack(prompts, sentences)
+        return self._say(packed, lm.read(self.trunk, vectors, packed))
+
+    @torch.no_grad()
+    def below(
+        self, prompts: Sequence[str], sentences: Sequence[Sequence[int]], layers: int
+    ) -> Below:
+        """Read as `logits` does, up to the uppermost `layers` layers. See `hold_below`: what those below
+        give stays the same, for policies that differ above it too."""
+        packed, vectors = self._pack(prompts, sentences)
+        lower, _ = lm.split(self.trunk, layers)
+        return Below(packed, lm.read(lower, vectors, packed), layers)
+
+    def logits_above(self, below: Below) -> Tensor:
+        """The logits that `logits` gives, from what the layers below gave."""
+        _, upper = lm.split(self.trunk, below.layers)
+        return self._say(below.packed, lm.read(upper, below.hidden, below.packed))
+
+    def _pack(
+        self, prompts: Sequence[str], sentences: Sequence[Sequence[int]]
+    ) -> tuple[Packed, Tensor]:
+        """Sentences packed, and the input vectors of that."""
         unique = list(dict.fromkeys(prompts))
         pieces = [self._pieces(prompt) for prompt in unique]
         rows = [unique.index(prompt) for prompt in prompts]
         packed = pack([len(piece) for piece in pieces], rows, sentences, self.rows.begin)
-        hidden = lm.read(self.trunk, self._vectors(pieces, packed.tokens), packed)
+        return packed, self._vectors(pieces, packed.tokens)
+
+    def _say(self, packed: Packed, hidden: Tensor) -> Tensor:
+        """The logits of sentences, from the hidden states of what they were packed into."""
         nodes = self.rows.logits(hidden.flatten(0, 1)[packed.nodes.to(self.device)])
         return nodes[packed.places.to(self.device)]
 

@@ -19,7 +19,7 @@ from flowdesign.reward.data import RewardDataError, Table, check_table, make_tab
 from flowdesign.reward.encoder import Encoder
 from flowdesign.reward.ensemble import Ensemble, RewardError, RewardMismatch
 from flowdesign.reward.network import Output, Prior, RewardModel
-from flowdesign.reward.readers import READERS, Shape
+from flowdesign.reward.readers import EACH, READERS, Shape, Staged
 from flowdesign.reward.run import train
 from flowdesign.reward.training import (
     Lessons,
@@ -306,7 +306,9 @@ def test_a_prediction_does_not_depend_on_its_company(encoder: str, reader: str) 
     """Padding of prompts and of sentences changes nothing."""
     torch.manual_seed(1)
     model = RewardModel(Encoder.load(encoder).copy("lora", 2), _shape(reader))
-    short, long = (3, 1, 4), (1, 5, 9, 2, 6, 5, 3, 5, 8)
+    short = tuple(_ids("<ckpt:mini_flat>", "<cfg:7>", "<end>")[0, 1:].tolist())
+    passes = ("<pass:latent>", "<cfg:4>", "<pass:pixel>", "<cfg:7>", "<resize:area>", "<end>")
+    long = (*short[:2], *_ids(*passes)[0, 1:].tolist())
     both = model.read_prompts(["a red star", "a blue circle left of a green star, night style"])
     alone = model.read_prompts(["a red star"])
     with torch.no_grad():
@@ -328,12 +330,13 @@ def test_prompt_and_sentence_both_matter(encoder: str, reader: str) -> None:
 
 def test_a_word_says_what_it_says_where_it_stands() -> None:
     torch.manual_seed(0)
-    words = Words(TOKENS, 8, 0.5)
+    words = Words(TOKENS, 8, 0.5, EACH)
     begin = TOKENS
 
     def vectors(*said: str) -> list[list[float]]:
         ids = [begin, *(VOCABULARY.index(word) for word in said)]
-        found: list[list[float]] = words(torch.tensor([ids]))[0].detach().tolist()
+        given = torch.tensor([ids])
+        found: list[list[float]] = words(given, words.stages(given))[0].detach().tolist()
         return found[1:]
 
     first, _, second = vectors("<cfg:7>", "<pass:latent>", "<cfg:7>")
@@ -348,6 +351,55 @@ def test_a_word_says_what_it_says_where_it_stands() -> None:
     assert again == dusk  # wherever it stands
     many = ["<pass:latent>"] * 9
     assert np.isfinite(vectors(*many, "<cfg:7>")).all()
+
+
+def _ids(*said: str) -> torch.Tensor:
+    return torch.tensor([[TOKENS, *(VOCABULARY.index(word) for word in said)]])
+
+
+def test_a_word_speaks_in_its_stage() -> None:
+    words = Words(TOKENS, 8, 0.5, EACH)
+    said = _ids(
+        "<ckpt:mini_flat>", "<size:64x64>", "<cfg:7>", "<pass:pixel>", "<upscaler:mini_2x>", "<scale:0.75>",
+        "<model:base>", "<cfg:7>", "<pass:latent>", "<scale:1.5>", "<cfg:4>", "<upscaler:mini_2x>", "<end>",
+    )  # fmt: skip
+    assert words.stages(said).tolist() == [[0] * 4 + [1] * 5 + [2] * 3 + [4, 2]]
+    refined = _ids("<cfg:7>", "<pass:refine>", "<cfg:5>", "<resize:area>", "<scale:1.25>")
+    assert words.stages(refined).tolist() == [[0, 0, 1, 1, 4, 4]]
+
+
+def test_the_base_model_of_a_pass_is_the_checkpoint() -> None:
+    torch.manual_seed(0)
+    words = Words(TOKENS, 8, 0.5, Staged.roles)
+
+    def base(*before: str) -> torch.Tensor:
+        said = _ids(*before, "<cfg:7>", "<pass:latent>", "<model:base>")
+        return words(said, words.stages(said))[0, -1]
+
+    with torch.no_grad():
+        flat, night = base("<ckpt:mini_flat>"), base("<ckpt:mini_night>")
+        assert not torch.allclose(flat, night)
+        named = [VOCABULARY.index(f"<model:mini_{name}>") for name in ("flat", "night")]
+        apart = words.rows.weight[named[0]] - words.rows.weight[named[1]]
+        assert torch.allclose(flat - night, apart, atol=1e-6)
+        assert torch.isfinite(base()).all()
+
+
+def test_a_staged_reader_says_of_a_pass_the_same_wherever_it_stands(encoder: str) -> None:
+    """The words of the second and the third pass have the same vectors and the same network."""
+    torch.manual_seed(0)
+    words = Words(TOKENS, 8, 0.5, Staged.roles)
+    again = ("<pass:latent>", "<scale:1.5>", "<model:base>", "<cfg:4>")
+    said = _ids("<ckpt:mini_flat>", "<cfg:7>", *again, *again)
+    vectors = words(said, words.stages(said))[0]
+    assert torch.equal(vectors[3:7], vectors[7:11])
+    model = RewardModel(Encoder.load(encoder).copy("lora", 2), _shape("staged", prior=0.0))
+    prompts, which = model.read_prompts(["a red star"]), torch.tensor([0])
+    with torch.no_grad():
+        once, twice = (model(prompts, which, said[:, 1:end]).mean for end in (7, 11))
+        assert not torch.allclose(once, twice)  # but it starts from another state
+        swapped = said[:, [1, 2, 7, 8, 9, 10, 3, 4, 5, 6]]
+        assert torch.allclose(model(prompts, which, swapped).mean, twice, atol=1e-6)
 
 
 @pytest.mark.parametrize(("tuning", "learns"), [("lora", True), ("full", True), ("frozen", False)])

@@ -13,7 +13,7 @@ from torch import Tensor
 from flowdesign.config import GRPOConfig
 from flowdesign.descent import descend
 from flowdesign.grpo.objective import Loss, Weights, choices, loss_of
-from flowdesign.policy import Policy, grammar_mask
+from flowdesign.policy import Below, Policy, grammar_mask
 from flowdesign.sampling import log_probs, padded
 from flowdesign.search import Sentence
 
@@ -23,7 +23,7 @@ class Part:
     """Some groups of a rollout: as many as are in memory at once.
 
     `mask` is the grammar's (S, L, V). `old` and `reference`, from before the first update, are kept for
-    the later ones.
+    the later ones, and so is what the layers give that do not learn (`below`).
     """
 
     prompts: list[str]
@@ -33,6 +33,7 @@ class Part:
     tokens: Tensor
     old: Tensor | None = None
     reference: Tensor | None = None
+    below: Below | None = None
 
     @property
     def count(self) -> int:
@@ -109,15 +110,23 @@ class Learner:
         return told
 
     def _loss(self, part: Part) -> Loss:
-        logits = self.policy.logits(part.prompts, part.sentences) + part.mask
+        logits = self._logits(self.policy, part) + part.mask
         if part.old is None:
             part.old = log_probs(logits, part.tokens).detach()
         if part.reference is None:
             with torch.no_grad():
-                part.reference = self.reference.logits(part.prompts, part.sentences) + part.mask
+                part.reference = self._logits(self.reference, part) + part.mask
         config = self.config
         weights = Weights(config.clip_low, config.clip_high, config.divergence, self.entropy)
         return loss_of(logits, part.reference, part.tokens, part.old, part.gain, weights)
+
+    def _logits(self, policy: Policy, part: Part) -> Tensor:
+        """A policy's logits; what the layers give that do not learn is computed once for all."""
+        if not self.config.layers:
+            return policy.logits(part.prompts, part.sentences)
+        if part.below is None:
+            part.below = self.reference.below(part.prompts, part.sentences, self.config.layers)
+        return policy.logits_above(part.below)
 
     def _mind_entropy(self, wide: float) -> None:
         """Where a least entropy is asked for, weigh it more as long as choices are narrower."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from flowdesign.reward.encoder import Encoder, Pieces
-from flowdesign.reward.readers import READERS, Dropout, Prompts, Shape
+from flowdesign.reward.readers import READERS, Dropout, Prompts, Said, Shape
 from flowdesign.reward.words import Words
 
 SMALLEST_NOISE = 0.05  # standard deviations of the reference set
@@ -39,7 +39,8 @@ class RewardModel(nn.Module):
         self.encoder = encoder
         self.shape = shape
         self.reader = READERS[shape.reader](encoder, shape)
-        self.words = Words(shape.tokens, self.reader.words_width, self.reader.words_std)
+        reader = self.reader
+        self.words = Words(shape.tokens, reader.words_width, reader.words_std, reader.roles)
         self.head = nn.Linear(self.reader.width, 2 * shape.heads)
         self.prior = Prior(shape)
         nn.init.zeros_(self.head.bias)
@@ -59,7 +60,9 @@ class RewardModel(nn.Module):
         there = functional.pad(sentences >= 0, (1, 0), value=True)
         begin = self.shape.tokens
         ids = functional.pad(sentences, (1, 0), value=begin).clamp(min=0)
-        read = self.reader(self.encoder, prompts, which, self.words(ids), there)
+        stages = self.words.stages(ids)
+        said = Said(self.words(ids, stages), there, stages)
+        read = self.reader(self.encoder, prompts, which, said)
         mean, spread = self.head(read).float().chunk(2, -1)
         mean = mean + self.prior(prompts.mark[which], ids, there)
         return Output(mean, functional.softplus(spread) + SMALLEST_NOISE)

@@ -1,9 +1,10 @@
 """How a reward model reads prompt and sentence together.
 
-`Pooled`, the default, is made for few data: one vector of the prompt, one of the sentence, and a
-network over both. `Crossed` is a small transformer over the sentence that looks at the prompt's hidden
-states in every layer. For both the encoder reads a prompt once, however many sentences there are. In
-`Joint` it reads both as one text, as a cross-encoder does: the plain setting, dear.
+`Staged`, the default, follows the workflow: a network over one vector of the prompt and one of the
+first pass, then one step for every later pass. `Pooled` puts all passes into one vector. `Crossed` is a
+small transformer over the sentence that looks at the prompt's hidden states in every layer. For all three
+the encoder reads a prompt once, however many sentences there are. In `Joint` it reads both as one text, as a
+cross-encoder does: the plain setting, dear.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from flowdesign.reward.encoder import Encoder, Pieces, mean_of
+from flowdesign.reward.words import LAST
 
 HEADS_WIDTH = 32  # attention heads are so wide
+EACH = tuple(range(LAST + 1))  # a role for the words of each stage
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,16 @@ class Prompts:
     mark: Tensor
 
 
+@dataclass(frozen=True)
+class Said:
+    """Sentences: `vectors` (pairs, places, width), the places that are `there` (pairs, places), and the
+    `stages` (pairs, places) in which they speak (words.Words.stages)."""
+
+    vectors: Tensor
+    there: Tensor
+    stages: Tensor
+
+
 class Dropout(nn.Module):
     """Leaves out a share of the activations, as long as it has a generator, which decides which.
 
@@ -63,6 +76,26 @@ class Dropout(nn.Module):
         return values * (chance >= self.share) / (1 - self.share)
 
 
+class Network(nn.Module):
+    """Layers (inputs to width, then width to width), with dropout before and after each."""
+
+    def __init__(self, inputs: int, shape: Shape) -> None:
+        super().__init__()
+        self.dropout = Dropout(shape.dropout)
+        widths = [inputs, *[shape.width] * shape.layers]
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Linear(inside, outside), nn.GELU())
+            for inside, outside in zip(widths, widths[1:], strict=False)
+        )
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Vectors (n, inputs) to (n, width)."""
+        hidden = self.dropout(hidden)
+        for layer in self.layers:
+            hidden = self.dropout(layer(hidden))
+        return hidden
+
+
 class Pooled(nn.Module):
     """A network over the mean of the prompt's hidden states and the sum of the sentence's words.
 
@@ -71,18 +104,14 @@ class Pooled(nn.Module):
     """
 
     words_std = 0.1  # of a word's vector at the start
+    roles = EACH
     length = 8.0  # of a prompt's vector
 
     def __init__(self, encoder: Encoder, shape: Shape) -> None:
         super().__init__()
         self.width = self.words_width = shape.width
-        self.dropout = Dropout(shape.dropout)
         self.heard = nn.Sequential(nn.Linear(encoder.width, shape.width), nn.GELU())
-        widths = [2 * shape.width, *[shape.width] * shape.layers]
-        self.layers = nn.ModuleList(
-            nn.Sequential(nn.Linear(inside, outside), nn.GELU())
-            for inside, outside in zip(widths, widths[1:], strict=False)
-        )
+        self.network = Network(2 * shape.width, shape)
 
     def read_prompts(self, encoder: Encoder, pieces: Pieces) -> tuple[Tensor, Tensor]:
         """One vector for each prompt."""
@@ -90,15 +119,48 @@ class Pooled(nn.Module):
         states = self.length * functional.normalize(mean, dim=-1)[:, None]
         return states, torch.ones_like(pieces.there[:, :1])
 
-    def forward(
-        self, encoder: Encoder, prompts: Prompts, which: Tensor, vectors: Tensor, there: Tensor
-    ) -> Tensor:
+    def forward(self, encoder: Encoder, prompts: Prompts, which: Tensor, said: Said) -> Tensor:
         """Vectors (pairs, places, width) to (pairs, width)."""
         heard = self.heard(prompts.states[:, 0])[which]
-        said = functional.gelu((vectors * there.to(vectors)[..., None]).sum(1))
-        hidden: Tensor = self.dropout(torch.cat([heard, said], -1))
-        for layer in self.layers:
-            hidden = self.dropout(layer(hidden))
+        spoken = functional.gelu((said.vectors * said.there.to(heard)[..., None]).sum(1))
+        hidden: Tensor = self.network(torch.cat([heard, spoken], -1))
+        return hidden
+
+
+class Staged(nn.Module):
+    """`Pooled` for what happens up to the first pass's end; then every later pass changes what is there.
+
+    As a workflow is rendered: a pass takes the image so far and makes another of it, less or more. One
+    network, for all later passes and the resize after them, gives from the state so far, the prompt, the
+    pass's words and those of the beginning a new state and how far to move there. So what is learned
+    of a pass holds wherever it stands, and a third pass needs no records of its own.
+    """
+
+    words_std, length = Pooled.words_std, Pooled.length
+    roles = (0, *[1] * (LAST - 1), 2)
+
+    def __init__(self, encoder: Encoder, shape: Shape) -> None:
+        super().__init__()
+        self.width = self.words_width = shape.width
+        self.heard = nn.Sequential(nn.Linear(encoder.width, shape.width), nn.GELU())
+        self.first = Network(2 * shape.width, shape)
+        self.later = Network(4 * shape.width, shape)
+        self.change = nn.Linear(shape.width, 2 * shape.width)
+
+    read_prompts = Pooled.read_prompts
+
+    def forward(self, encoder: Encoder, prompts: Prompts, which: Tensor, said: Said) -> Tensor:
+        """Sentences of pairs to (pairs, width)."""
+        heard = self.heard(prompts.states[:, 0])[which]
+        stages = functional.one_hot(said.stages, LAST + 1) * said.there[..., None]
+        sums = torch.einsum("bps,bpw->sbw", stages.to(heard), said.vectors)
+        first, *later = functional.gelu(sums)
+        hidden: Tensor = self.first(torch.cat([heard, first], -1))
+        for words, there in zip(later, stages.any(1).T[1:], strict=True):
+            rows = there.nonzero()[:, 0]
+            parts = [part[rows] for part in (hidden, heard, words, first)]
+            aim, gate = self.change(self.later(torch.cat(parts, -1))).chunk(2, -1)
+            hidden = hidden.index_add(0, rows, gate.sigmoid() * (aim - parts[0]))
         return hidden
 
 
@@ -110,6 +172,7 @@ class Crossed(nn.Module):
     """
 
     words_std = 0.5
+    roles = EACH
 
     def __init__(self, encoder: Encoder, shape: Shape) -> None:
         super().__init__()
@@ -124,15 +187,13 @@ class Crossed(nn.Module):
         """The encoder's hidden states, normalised."""
         return self.dropout(self.entrance(encoder.read(pieces))), pieces.there
 
-    def forward(
-        self, encoder: Encoder, prompts: Prompts, which: Tensor, vectors: Tensor, there: Tensor
-    ) -> Tensor:
+    def forward(self, encoder: Encoder, prompts: Prompts, which: Tensor, said: Said) -> Tensor:
         """Vectors (pairs, places, width) to (pairs, width)."""
-        hidden = self.dropout(vectors)
+        hidden = self.dropout(said.vectors)
         last = len(self.layers) - 1
         for number, layer in enumerate(self.layers):
             asks = 1 if number == last else hidden.shape[1]
-            hidden = layer(hidden, there, asks, prompts, which)
+            hidden = layer(hidden, said.there, asks, prompts, which)
         read: Tensor = self.exit(hidden[:, 0])
         return read
 
@@ -185,6 +246,7 @@ class Joint(nn.Module):
     """The encoder reads the prompt's pieces and the sentence's words as one text."""
 
     words_std = 0.05
+    roles = EACH
 
     def __init__(self, encoder: Encoder, shape: Shape) -> None:
         super().__init__()
@@ -200,13 +262,13 @@ class Joint(nn.Module):
     ) -> Tensor:
         """Input vectors (pairs, places, width) to the mean hidden state of the sentence."""
         before = prompts.states[which]
-        mask = torch.cat([prompts.there[which].bool(), there], 1)
-        said = torch.cat([torch.zeros_like(prompts.there[which]).bool(), there], 1)
+        mask = torch.cat([prompts.there[which].bool(), said.there], 1)
+        spoken = torch.cat([torch.zeros_like(prompts.there[which]).bool(), said.there], 1)
         # Padding moves to the end: an encoder counts places, and company must not change them.
         order = mask.logical_not().to(torch.uint8).argsort(dim=1, stable=True)
-        packed = torch.cat([before, vectors], 1).take_along_dim(order[..., None], 1)
-        mask, said = (flags.take_along_dim(order, 1) for flags in (mask, said))
-        read: Tensor = self.exit(mean_of(encoder.read_vectors(packed, mask.long()), said))
+        packed = torch.cat([before, said.vectors], 1).take_along_dim(order[..., None], 1)
+        mask, spoken = (flags.take_along_dim(order, 1) for flags in (mask, spoken))
+        read: Tensor = self.exit(mean_of(encoder.read_vectors(packed, mask.long()), spoken))
         return read
 
 
@@ -214,4 +276,4 @@ def _linears(*sizes: tuple[int, int]) -> tuple[nn.Linear, ...]:
     return tuple(nn.Linear(inside, outside) for inside, outside in sizes)
 
 
-READERS: dict[str, Any] = {"pooled": Pooled, "crossed": Crossed, "joint": Joint}
+READERS: dict[str, Any] = {"pooled": Pooled, "staged": Staged, "crossed": Crossed, "joint": Joint}

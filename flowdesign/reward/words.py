@@ -2,52 +2,77 @@
 
 A word says different things in different places: <cfg:7> of the second pass is not that of the first,
 and a strength belongs to the LoRA before it. So each has a vector of its own and one for its role: the
-pass it stands in, the resize after the last pass, or the LoRA that it is the strength of.
+stage that it speaks in, or the LoRA that it is the strength of. A later pass with <model:base> has the
+vector of the sentence's checkpoint as that of its model.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from flowdesign.tokens import VOCABULARY
+from flowdesign.tokens.vocabulary import BASE, Word
 
-PASSES = 4  # roles of words: before the first <pass:...>, after it, after the second, ...
+LAST = 4  # the stage after all passes; a later pass than the third counts as the third
 RESIZING = ("upscaler", "resize", "scale")
+OTHER = (Word("unknown", None), Word("begin", None))
 
 
 class Words(nn.Module):
-    """Ids (pairs, places) to vectors (pairs, places, width). Id `tokens` stands before every sentence."""
+    """Ids (pairs, places) to vectors (pairs, places, width). Id `tokens` stands before every sentence.
 
-    def __init__(self, tokens: int, width: int, std: float) -> None:
+    `roles` says which role the words of each stage have; stages that share one say the same.
+    """
+
+    def __init__(self, tokens: int, width: int, std: float, roles: Sequence[int]) -> None:
         super().__init__()
-        groups = [word.group for word in VOCABULARY.words[:tokens]]
-        groups += ["unknown"] * (tokens - len(groups)) + ["begin"]
-        loras = [at for at, group in enumerate(groups) if group == "lora"]
-        self.ids = len(groups)
+        unknown, begin = OTHER
+        words = [*VOCABULARY.words[:tokens]]
+        words += [unknown] * (tokens - len(words)) + [begin]
+        loras = [at for at, word in enumerate(words) if word.group == "lora"]
+        self.ids, self.of_stages = len(words), max(roles) + 1
         self.rows = nn.Embedding(self.ids, width)
-        self.roles = nn.Embedding(self.ids * (PASSES + 1 + len(loras)), width)
+        self.roles = nn.Embedding(self.ids * (self.of_stages + len(loras)), width)
         for table in (self.rows, self.roles):
             nn.init.normal_(table.weight, std=std * 0.5**0.5)
         numbers = torch.zeros(self.ids, dtype=torch.long)
         numbers[loras] = torch.arange(len(loras))
         self._note("number", numbers)
+        self._note("role_of", torch.tensor(roles))
+        self._note("as_model", torch.tensor(_as_models(words)))
         for name, wanted in (
             ("is_pass", ("pass",)), ("is_cfg", ("cfg",)), ("is_strength", ("strength",)),
             ("is_resizing", RESIZING),
         ):  # fmt: skip
-            self._note(name, torch.tensor([group in wanted for group in groups]))
+            self._note(name, torch.tensor([word.group in wanted for word in words]))
+        self._note("is_base", torch.tensor([word == Word("model", BASE) for word in words]))
 
     def _note(self, name: str, values: Tensor) -> None:
         self.register_buffer(name, values, persistent=False)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """The sum of both vectors of each word."""
+    def stages(self, ids: Tensor) -> Tensor:
+        """Where in the workflow each word speaks: 0 up to the first pass's end, 1, 2, ... in a later
+        pass, LAST in the resize after all passes."""
         passes, sampled = self.is_pass[ids].cumsum(1), self.is_cfg[ids].cumsum(1)
+        after = self.is_resizing[ids] & (sampled > passes)
+        return torch.where(after, LAST, passes.clamp(max=LAST - 1))
+
+    def forward(self, ids: Tensor, stages: Tensor) -> Tensor:
+        """The sum of both vectors of each word."""
         before = functional.pad(ids[:, :-1], (1, 0))
-        role = passes.clamp(max=PASSES - 1)
-        role = torch.where(self.is_resizing[ids] & (sampled > passes), PASSES, role)
-        role = torch.where(self.is_strength[ids], PASSES + 1 + self.number[before], role)
-        vectors: Tensor = self.rows(ids) + self.roles(role * self.ids + ids)
+        of_lora = self.of_stages + self.number[before]
+        role = torch.where(self.is_strength[ids], of_lora, self.role_of[stages])
+        checkpoint = self.as_model[ids].amax(1, keepdim=True)
+        meant = torch.where(self.is_base[ids] & (checkpoint >= 0), checkpoint, ids)
+        vectors: Tensor = self.rows(meant) + self.roles(role * self.ids + ids)
         return vectors
+
+
+def _as_models(words: Sequence[Word]) -> list[int]:
+    """For each word that names a checkpoint the id of the word that names it as a pass's model, else -1."""
+    models = {word.value: at for at, word in enumerate(words) if word.group == "model"}
+    return [models.get(word.value, -1) if word.group == "ckpt" else -1 for word in words]
