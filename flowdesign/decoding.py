@@ -4,7 +4,8 @@ A library's model spends more time around the matrix products than in them when 
 of a few dozen sentences: LoRA alone is three products for one, and every layer copies what was read before
 to append a place. Here LoRA is merged into copies of the weights, products of the same input are one,
 and what was read lies in memory that was set aside. The numbers are those of the library's model to
-rounding; a test compares them.
+rounding; a test compares them. Two trunks of one base read the halves of a group in one pass: the base's
+weights, which the time goes into, are read once, and each half adds its own LoRA.
 
 It knows Llama's layers (arXiv 2302.13971; SmolLM2 has them), in plain weights. `decoder_of` gives None for
 another trunk, which is then read by the library.
@@ -12,8 +13,9 @@ another trunk, which is then read by the library.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,29 +25,35 @@ from torch.nn import functional
 from transformers import LlamaModel
 
 PLACES = 64  # that a memory grows by
+KIND = (torch.float32, "cpu")  # of trunks that are read here
+
+
+Product = Callable[[Tensor], Tensor]  # of input vectors (..., inputs) with weights
 
 
 @dataclass
 class Layer:
-    """One layer's weights, with LoRA merged: (outputs, inputs), where inputs are shared stacked."""
+    """One layer's products, one for all that have the same input."""
 
     attention_norm: Any
-    asks: Tensor  # of queries, keys and values
-    answers: Tensor
+    asks: Product  # for queries, keys and values
+    answers: Product
     mlp_norm: Any
-    opens: Tensor  # of the gate and what it lets through
-    closes: Tensor
+    opens: Product  # for the gate and what it lets through
+    closes: Product
 
 
 class Decoder:
     """A trunk's weights, ready to read with."""
 
-    def __init__(self, model: LlamaModel) -> None:
+    def __init__(self, models: Sequence[LlamaModel]) -> None:
+        model, product = models[0], _merged if len(models) == 1 else Halved
         config = model.config
         self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
         self.size = getattr(config, "head_dim", None) or config.hidden_size // self.heads
         self.rotate, self.norm = model.rotary_emb, model.norm
-        self.layers = [_merged(layer) for layer in model.layers]
+        layers = zip(*(each.layers for each in models), strict=True)
+        self.layers = [_layer(each, product) for each in layers]
 
     def open(self, group: int) -> Memory:
         """Get ready to read so many sequences."""
@@ -63,8 +71,8 @@ class Decoder:
             hidden = hidden + self._attend(
                 layer, layer.attention_norm(hidden), memory, number, seen, turn
             )
-            gate, value = functional.linear(layer.mlp_norm(hidden), layer.opens).chunk(2, -1)
-            hidden = hidden + functional.linear(functional.silu(gate) * value, layer.closes)
+            gate, value = layer.opens(layer.mlp_norm(hidden)).chunk(2, -1)
+            hidden = hidden + layer.closes(functional.silu(gate) * value)
         found: Tensor = self.norm(hidden)
         return found
 
@@ -78,12 +86,12 @@ class Decoder:
         turn: tuple[Tensor, Tensor],
     ) -> Tensor:
         sizes = [heads * self.size for heads in (self.heads, self.groups, self.groups)]
-        parts = functional.linear(vectors, layer.asks).split(sizes, -1)
+        parts = layer.asks(vectors).split(sizes, -1)
         asks, keys, values = (part.unflatten(-1, (-1, self.size)).transpose(1, 2) for part in parts)
         asks, keys = _turned(asks, *turn), _turned(keys, *turn)
         keys, values = memory.remember(number, keys, values)
         heard = functional.scaled_dot_product_attention(asks, keys, values, seen, enable_gqa=True)
-        return functional.linear(heard.transpose(1, 2).flatten(2), layer.answers)
+        return layer.answers(heard.transpose(1, 2).flatten(2))
 
 
 class Memory:
@@ -128,41 +136,78 @@ class Memory:
         self._kept, self.there = self._kept[:, :, places], self.there[places]
 
 
-def decoder_of(trunk: Any) -> Decoder | None:
-    """What reads like this trunk, as its weights are now; None where only the library can."""
-    model = trunk.get_base_model() if hasattr(trunk, "get_base_model") else trunk
-    if (
-        not isinstance(model, LlamaModel)
-        or model.dtype != torch.float32
-        or model.device.type != "cpu"
-    ):
-        return None
-    linear = [m for m in model.modules() if isinstance(m, nn.Linear)]
-    if any(type(m) is not nn.Linear or m.bias is not None for m in linear):
-        return None
-    return Decoder(model)
+def decoder_of(*trunks: Any) -> Decoder | None:
+    """What reads like this trunk, as its weights are now, or like two of one base, each of them half of a
+    group; None where only the library can."""
+    models = [t.get_base_model() if hasattr(t, "get_base_model") else t for t in trunks]
+    return Decoder(models) if all(map(_known, models)) else None
 
 
-def _merged(layer: Any) -> Layer:
-    attention, mlp = layer.self_attn, layer.mlp
+def _known(model: Any) -> bool:
+    if not isinstance(model, LlamaModel) or (model.dtype, model.device.type) != KIND:
+        return False
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    return all(type(each) is nn.Linear and each.bias is None for each in linear)
+
+
+def _layer(layers: Sequence[Any], product: Callable[[Sequence[Sequence[Any]]], Product]) -> Layer:
+    """The same layer of one trunk or of two."""
+
+    def of(part: str, *names: str) -> Product:
+        return product([[getattr(getattr(each, part), name) for name in names] for each in layers])
+
     return Layer(
-        layer.input_layernorm,
-        torch.cat(
-            [_weight(part) for part in (attention.q_proj, attention.k_proj, attention.v_proj)]
-        ),
-        _weight(attention.o_proj),
-        layer.post_attention_layernorm,
-        torch.cat([_weight(part) for part in (mlp.gate_proj, mlp.up_proj)]),
-        _weight(mlp.down_proj),
+        layers[0].input_layernorm,
+        of("self_attn", "q_proj", "k_proj", "v_proj"),
+        of("self_attn", "o_proj"),
+        layers[0].post_attention_layernorm,
+        of("mlp", "gate_proj", "up_proj"),
+        of("mlp", "down_proj"),
     )
 
 
-def _weight(linear: Any) -> Tensor:
-    """A layer's weight with its LoRA, if it has one."""
-    if not isinstance(linear, LoraLayer):
-        return linear.weight.detach()
-    delta = linear.get_delta_weight("default").detach()
-    return linear.get_base_layer().weight.detach() + delta
+def _merged(linears: Sequence[Sequence[Any]]) -> Product:
+    """The product with one trunk's weights (outputs, inputs), stacked, with LoRA where there is any."""
+    (own,) = linears
+    weights = []
+    for each in own:
+        weight = _base(each)
+        lora = isinstance(each, LoraLayer)
+        weights.append(weight + each.get_delta_weight("default").detach() if lora else weight)
+    return partial(functional.linear, weight=torch.cat(weights))
+
+
+class Halved:
+    """The product with the base's weights; each half of the group adds that with its own LoRA."""
+
+    def __init__(self, linears: Sequence[Sequence[Any]]) -> None:
+        self.weight = torch.cat([_base(each) for each in linears[0]])
+        self.loras = [_lora(own) for own in linears]
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        """Vectors (2 n, ..., inputs) to (2 n, ..., outputs)."""
+        found = functional.linear(vectors, self.weight)
+        halves = zip(found.chunk(2), vectors.chunk(2), self.loras, strict=True)
+        for half, own, (first, second) in halves:
+            half += functional.linear(functional.linear(own, first), second)
+        return found
+
+
+def _lora(linears: Sequence[Any]) -> tuple[Tensor, Tensor]:
+    """The LoRA of layers with the same input as one: factors (ranks, inputs) and (outputs, ranks)."""
+    firsts, seconds = [], []
+    for each in linears:
+        lora = isinstance(each, LoraLayer)
+        base = _base(each)
+        firsts.append(each.lora_A["default"].weight if lora else base[:0])
+        scaled = each.scaling["default"] * each.lora_B["default"].weight if lora else base[:, :0]
+        seconds.append(scaled)
+    return torch.cat(firsts).detach(), torch.block_diag(*seconds).detach()
+
+
+def _base(linear: Any) -> Tensor:
+    found: Tensor = (linear.get_base_layer() if isinstance(linear, LoraLayer) else linear).weight
+    return found.detach()
 
 
 def _turned(vectors: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:

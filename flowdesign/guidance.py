@@ -16,14 +16,14 @@ differs between scales is what the scale does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
+from flowdesign.decoding import decoder_of
 from flowdesign.lm import Context
 from flowdesign.policy import Policy, Reading, later
 from flowdesign.request import check_scale
@@ -46,7 +46,12 @@ class Pair:
                 f"Guidance needs two policies of one base, not of {ours} and {theirs}."
             )
         self.sft, self.grpo = sft, grpo
-        self.trunk = _both(sft.twin().trunk, grpo.trunk)
+        decoder = decoder_of(sft.trunk, grpo.trunk)
+        self.opens = decoder.open if decoder else self._library()
+
+    def _library(self) -> Callable[[int], Reading]:
+        trunk = _both(self.sft.twin().trunk, self.grpo.trunk)
+        return lambda group: Context(trunk, group, self.sft.device)
 
     def at(self, scale: float) -> Speaker:
         """What speaks at this guidance scale. Raises BadRequest, a ValueError, for one out of range."""
@@ -66,8 +71,7 @@ class Guided(Speaker):
     def open(self, prompts: Sequence[str]) -> GuidedSession:
         """Get ready to say a sentence after each prompt; equal prompts are read once."""
         with torch.no_grad():
-            opens = partial(Context, self.pair.trunk, device=self.pair.sft.device)
-            context = self.pair.sft.read(prompts, opens, copies=2)
+            context = self.pair.sft.read(prompts, self.pair.opens, copies=2)
             return GuidedSession(self.pair, self.scale, context, len(prompts))
 
 

@@ -101,6 +101,7 @@ class Policy(Speaker):
         self.automaton = Automaton(vocabulary, models)
         self.device = rows.outputs.weight.device
         self.begin = rows.begin
+        self.uppermost = 0  # layers whose LoRA learns; 0 is all
         self._merged: tuple[tuple[int, ...], Decoder | None] | None = None
 
     @classmethod
@@ -184,6 +185,7 @@ class Policy(Speaker):
 
         What the layers below give stays the same, so gradients end there. 0 holds nothing.
         """
+        self.uppermost = layers
         if not layers:
             return
         least = self.trunk.config.num_hidden_layers - layers
@@ -205,8 +207,8 @@ class Policy(Speaker):
     def below(
         self, prompts: Sequence[str], sentences: Sequence[Sequence[int]], layers: int
     ) -> Below:
-        """Read as `logits` does, up to the uppermost `layers` layers. See `hold_below`: what those below
-        give stays the same, for policies that differ above it too."""
+        """Read as `logits` does, but only below the uppermost `layers` layers: what learning does not
+        change (`hold_below`), in this policy and in those that it is a twin of."""
         packed, vectors = self._pack(prompts, sentences)
         lower, _ = lm.split(self.trunk, layers)
         return Below(packed, lm.read(lower, vectors, packed), layers)

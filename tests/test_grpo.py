@@ -95,6 +95,23 @@ def test_a_twin_says_the_same_learns_alone_and_shares_the_base(policy: Policy) -
     assert not torch.equal(twin.log_probs(PROMPTS[:1], said), before)
 
 
+def test_what_is_held_is_read_once_and_nothing_else_changes(policy: Policy) -> None:
+    """Learning in the uppermost layer, with what is below read once for all, or each time anew."""
+    said = [random_sentence(policy.automaton, random.Random(n)) for n in range(4)]
+    learned = []
+    for once in (True, False):
+        learner = fresh(policy, updates=2)
+        learner.policy.hold_below(1)
+        learner.policy.uppermost = int(once)
+        parts = list(parts_of(policy, PROMPTS[:2], [said[:2], said[2:]], torch.eye(2), 2))
+        learner.learn(parts, 1.0)
+        assert (parts[0].below is not None) == once
+        learned.append(learner.policy.trainable())
+    assert all(torch.equal(learned[0][name], weight) for name, weight in learned[1].items())
+    before = policy.trainable()
+    assert any(not torch.equal(weight, before[name]) for name, weight in learned[0].items())
+
+
 # --- rollouts
 
 

@@ -118,6 +118,25 @@ def test_layers_below_are_held_and_gradients_end_there(
     assert all(p.requires_grad for p in policy.trainable().values())
 
 
+def test_what_layers_below_give_is_read_once(
+    policy: Policy, sentences: list[tuple[int, ...]]
+) -> None:
+    """Logits and gradients from there on are those of the whole, to the last bit."""
+    upper = policy.twin()
+    upper.hold_below(1)
+    prompts = ["a red star"] * len(sentences)
+    below = policy.below(prompts, sentences, 1)
+    assert not below.hidden.requires_grad
+    whole, above = upper.logits(prompts, sentences), upper.logits_above(below)
+    assert torch.equal(whole, above)
+    kept = upper.trainable().values()
+    for one, other in zip(
+        *(torch.autograd.grad(x.sum(), kept) for x in (whole, above)), strict=True
+    ):
+        assert torch.equal(one, other)
+    assert upper.trunk.config.num_hidden_layers == 2  # as it was
+
+
 @pytest.fixture
 def packed(base: str, monkeypatch: pytest.MonkeyPatch) -> Policy:
     """A policy whose base is too large to be held unpacked."""

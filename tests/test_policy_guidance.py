@@ -40,9 +40,15 @@ def test_its_ends_are_the_two_policies_exactly(pair: tuple[Policy, Policy]) -> N
         assert ours == theirs  # tokens and log-probabilities
 
 
+@pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize("scale", [-1.0, 0.5, 2.0, 10.0])
-def test_logits_follow_the_formula(pair: tuple[Policy, Policy], scale: float) -> None:
+def test_logits_follow_the_formula(
+    pair: tuple[Policy, Policy], scale: float, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the project's decoder reads or the library."""
     sft, grpo = pair
+    if not fast:
+        monkeypatch.setattr("flowdesign.guidance.decoder_of", lambda *trunks: None)
     prompts = [PROMPT, "a blue circle", PROMPT]
     low, high, both = (one.open(prompts) for one in (sft, grpo, Pair(sft, grpo).at(scale)))
     tokens = [[sft.begin]] * 3

@@ -63,20 +63,17 @@ def measure(quick: bool, say: Say) -> Measured:
 
 def _ours(steps: int, say: Say) -> tuple[list[float], int]:
     """Seconds of each step but the first, and the mean length of a sentence in tokens."""
-    from flowdesign.checkpoints import optimiser_of
-    from flowdesign.grpo.learning import Learner
     from flowdesign.grpo.rollout import roll
-    from flowdesign.grpo.run import step
+    from flowdesign.grpo.run import learner_of, step
     from flowdesign.policy import Policy
     from flowdesign.reward.bound import open_bound
 
     asked = {"prompts": PROMPTS, "group": GROUP, "at_once": PROMPTS, "foils": 1, "threads": THREADS}
     config = build(GRPOConfig, asked)
     sft = Policy.load(models=known_assets())
-    policy = sft.twin()
-    learner = Learner(config, policy, sft, optimiser_of(policy, config.lora_rate, config.rows_rate))
+    learner = learner_of(config, sft)
     bound = open_bound(config.reward, config.trust, threads=THREADS)
-    said = [one for group in roll(policy, held_out("train", 4, 0), 8, 0) for one in group]
+    said = [one for group in roll(sft, held_out("train", 4, 0), 8, 0) for one in group]
     times = _timed(lambda index: step(learner, bound, index), steps, "flowdesign", say)
     return times, round(statistics.fmean(map(len, said)))
 

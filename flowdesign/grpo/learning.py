@@ -122,10 +122,10 @@ class Learner:
 
     def _logits(self, policy: Policy, part: Part) -> Tensor:
         """A policy's logits; what the layers give that do not learn is computed once for all."""
-        if not self.config.layers:
+        if not (layers := self.policy.uppermost):
             return policy.logits(part.prompts, part.sentences)
         if part.below is None:
-            part.below = self.reference.below(part.prompts, part.sentences, self.config.layers)
+            part.below = self.reference.below(part.prompts, part.sentences, layers)
         return policy.logits_above(part.below)
 
     def _mind_entropy(self, wide: float) -> None:

@@ -55,11 +55,10 @@ def train(config: GRPOConfig, folder: Path) -> Steps:
     """
     torch.set_num_threads(config.threads)
     bound, sft = bound_of(config), sft_of(config)
-    policy = sft.twin()
-    policy.hold_below(config.layers)
+    learner = learner_of(config, sft)
+    policy = learner.policy
     prompts = held_out("validation", VALIDATION, config.seed)
     known = _measured(folder, bound, sft, prompts, config.seed)
-    learner = Learner(config, policy, sft, optimiser_of(policy, config.lora_rate, config.rows_rate))
     there = checkpoints.restore(folder, policy, learner.optimiser)
     learner.entropy = there.numbers.get(ENTROPY, learner.entropy)
 
@@ -91,6 +90,14 @@ def bound_of(config: GRPOConfig) -> Bound:
 def sft_of(config: GRPOConfig) -> Policy:
     """The policy that a config starts from. Raises what `policy.Policy.load` does."""
     return Policy.load(folder_of(config.start), config.dtype, config.device, known_assets())
+
+
+def learner_of(config: GRPOConfig, sft: Policy) -> Learner:
+    """What improves a twin of the SFT policy."""
+    policy = sft.twin()
+    policy.hold_below(config.layers)
+    optimiser = optimiser_of(policy, config.lora_rate, config.rows_rate)
+    return Learner(config, policy, sft, optimiser)
 
 
 def step(learner: Learner, bound: Bound, index: int) -> dict[str, float]:

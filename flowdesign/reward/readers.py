@@ -120,7 +120,7 @@ class Pooled(nn.Module):
         return states, torch.ones_like(pieces.there[:, :1])
 
     def forward(self, encoder: Encoder, prompts: Prompts, which: Tensor, said: Said) -> Tensor:
-        """Vectors (pairs, places, width) to (pairs, width)."""
+        """Sentences of pairs to (pairs, width)."""
         heard = self.heard(prompts.states[:, 0])[which]
         spoken = functional.gelu((said.vectors * said.there.to(heard)[..., None]).sum(1))
         hidden: Tensor = self.network(torch.cat([heard, spoken], -1))
@@ -188,7 +188,7 @@ class Crossed(nn.Module):
         return self.dropout(self.entrance(encoder.read(pieces))), pieces.there
 
     def forward(self, encoder: Encoder, prompts: Prompts, which: Tensor, said: Said) -> Tensor:
-        """Vectors (pairs, places, width) to (pairs, width)."""
+        """Sentences of pairs to (pairs, width)."""
         hidden = self.dropout(said.vectors)
         last = len(self.layers) - 1
         for number, layer in enumerate(self.layers):
@@ -257,10 +257,8 @@ class Joint(nn.Module):
         """The input vectors of the prompts."""
         return encoder.words(pieces.ids), pieces.there
 
-    def forward(
-        self, encoder: Encoder, prompts: Prompts, which: Tensor, vectors: Tensor, there: Tensor
-    ) -> Tensor:
-        """Input vectors (pairs, places, width) to the mean hidden state of the sentence."""
+    def forward(self, encoder: Encoder, prompts: Prompts, which: Tensor, said: Said) -> Tensor:
+        """Sentences of pairs, as input vectors, to the mean hidden state of the sentence."""
         before = prompts.states[which]
         mask = torch.cat([prompts.there[which].bool(), said.there], 1)
         spoken = torch.cat([torch.zeros_like(prompts.there[which]).bool(), said.there], 1)
