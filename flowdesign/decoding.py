@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlamaModel
 
-PLACES = 64  # that a memory grows by
+PLACES = 16  # that a memory grows by
 KIND = (torch.float32, "cpu")  # of trunks that are read here
 
 
@@ -66,32 +66,27 @@ class Decoder:
         """
         seen, positions = memory.extend(there)
         turn = self.rotate(vectors, positions)
-        hidden = vectors
+        counts = there.bool()  # what is padding takes part in nothing but attention
+        hidden = vectors[counts]
         for number, layer in enumerate(self.layers):
-            hidden = hidden + self._attend(
-                layer, layer.attention_norm(hidden), memory, number, seen, turn
-            )
+            asked = _spread(layer.asks(layer.attention_norm(hidden)), counts)
+            heard = self._attend(asked, memory, number, seen, turn)
+            hidden = hidden + layer.answers(heard[counts])
             gate, value = layer.opens(layer.mlp_norm(hidden)).chunk(2, -1)
             hidden = hidden + layer.closes(functional.silu(gate) * value)
-        found: Tensor = self.norm(hidden)
-        return found
+        return _spread(self.norm(hidden), counts)
 
     def _attend(
-        self,
-        layer: Layer,
-        vectors: Tensor,
-        memory: Memory,
-        number: int,
-        seen: Tensor,
-        turn: tuple[Tensor, Tensor],
+        self, asked: Tensor, memory: Memory, number: int, seen: Tensor, turn: tuple[Tensor, Tensor]
     ) -> Tensor:
+        """What each place hears (group, time, width), from queries, keys and values side by side."""
         sizes = [heads * self.size for heads in (self.heads, self.groups, self.groups)]
-        parts = layer.asks(vectors).split(sizes, -1)
+        parts = asked.split(sizes, -1)
         asks, keys, values = (part.unflatten(-1, (-1, self.size)).transpose(1, 2) for part in parts)
         asks, keys = _turned(asks, *turn), _turned(keys, *turn)
         keys, values = memory.remember(number, keys, values)
         heard = functional.scaled_dot_product_attention(asks, keys, values, seen, enable_gqa=True)
-        return layer.answers(heard.transpose(1, 2).flatten(2))
+        return heard.transpose(1, 2).flatten(2)
 
 
 class Memory:
@@ -133,7 +128,8 @@ class Memory:
     def keep(self, indices: Sequence[int]) -> None:
         """Make the group these of its sequences, in this order; one may be taken many times."""
         places = torch.tensor(indices)
-        self._kept, self.there = self._kept[:, :, places], self.there[places]
+        room = -(-self._used // PLACES) * PLACES
+        self._kept, self.there = self._kept[..., :room, :][:, :, places], self.there[places]
 
 
 def decoder_of(*trunks: Any) -> Decoder | None:
@@ -208,6 +204,15 @@ def _lora(linears: Sequence[Any]) -> tuple[Tensor, Tensor]:
 def _base(linear: Any) -> Tensor:
     found: Tensor = (linear.get_base_layer() if isinstance(linear, LoraLayer) else linear).weight
     return found.detach()
+
+
+def _spread(vectors: Tensor, counts: Tensor) -> Tensor:
+    """Vectors of the places that count, with 0 at the others: (group, time, width)."""
+    if counts.all():
+        return vectors.view(*counts.shape, -1)
+    found = vectors.new_zeros(*counts.shape, vectors.shape[-1])
+    found[counts] = vectors
+    return found
 
 
 def _turned(vectors: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
