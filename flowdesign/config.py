@@ -173,7 +173,11 @@ class GRPOConfig(RunConfig):
     weights from them. The reward is the ensemble's lower bound.
     """
 
-    incidental: ClassVar[frozenset[str]] = RunConfig.incidental | {"save_every", "at_once"}
+    incidental: ClassVar[frozenset[str]] = RunConfig.incidental | {
+        "save_every",
+        "at_once",
+        "judged",
+    }
 
     run: RunName = Field("policy_grpo", description="name of the folder under checkpoints/")
     start: str = Field("policy_sft", description="run or folder of the SFT policy to start from")
@@ -212,6 +216,9 @@ class GRPOConfig(RunConfig):
     )
     evaluate_every: int = Field(
         10, ge=1, description="steps between two looks at validation prompts"
+    )
+    judged: int = Field(
+        64, ge=1, description="test prompts that the finished policy is measured on"
     )
     save_every: int = Field(10, ge=1, description="steps between two checkpoints")
 

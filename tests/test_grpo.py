@@ -263,11 +263,11 @@ def config(parts: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> GRPOConfig
     monkeypatch.setattr("flowdesign.grpo.yardsticks.SWEEPS", 1)
     monkeypatch.setattr("flowdesign.grpo.yardsticks.STARTS", 1)
     monkeypatch.setattr(grpo, "VALIDATION", 3)
-    for name, count in (("PROMPTS", 3), ("EACH", 2), ("MANY", 5), ("ALONE", 2), ("FOR_ONE", 4)):
+    for name, count in (("EACH", 2), ("MANY", 5), ("ALONE", 2), ("FOR_ONE", 4)):
         monkeypatch.setattr(measuring, name, count)
     return GRPOConfig(
         **parts, dtype="fp32", steps=6, prompts=2, group=3, updates=2, warmup=1, save_every=2,
-        evaluate_every=3, seed=3, least_entropy=2.0,
+        evaluate_every=3, seed=3, least_entropy=2.0, judged=3,
     )  # fmt: skip
 
 

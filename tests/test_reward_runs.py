@@ -110,6 +110,7 @@ def test_a_snapshot_holds_the_whole_table(table: Table, tmp_path: Path) -> None:
     "options",
     [
         {"tuning": "full"},
+        {"reader": "pooled"},
         {"reader": "crossed"},
         {"reader": "joint"},
         {"dtype": "bf16"},

@@ -37,7 +37,7 @@ def measure(config: GRPOConfig, folder: Path) -> None:
 
     torch.set_num_threads(config.threads)
     policy = Policy.load(folder, config.dtype, config.device, known_assets())
-    write_measured(policy, sft_of(config), bound_of(config), folder)
+    write_measured(policy, sft_of(config), bound_of(config), folder, config.judged)
 
 
 def tell(figures: dict[str, Any]) -> str:

@@ -14,24 +14,24 @@ from flowdesign.policy import ADAPTER, ROWS, Policy
 from flowdesign.reward.bound import Bound
 from flowdesign.runs import digest_of, measured_now, write_figures
 
-PROMPTS, EACH = 64, 8  # test prompts, and samples for each
-MANY = 500  # prompts with one sample
+EACH = 8  # samples for each test prompt
+MANY = 500  # prompts with one sample, where so many samples are asked for
 ALONE, FOR_ONE = 4, 64  # prompts with many samples
 SEED = 1  # of prompts and samples; training and its looks have others
 
 
-def write_measured(policy: Policy, sft: Policy, bound: Bound, folder: Path) -> None:
-    """Measure the policy in `folder` and keep the figures beside it."""
-    figures = measure(policy, sft, bound)
+def write_measured(policy: Policy, sft: Policy, bound: Bound, folder: Path, judged: int) -> None:
+    """Measure the policy in `folder` on so many test prompts and keep the figures beside it."""
+    figures = measure(policy, sft, bound, judged)
     weights = digest_of(folder / name for name in (ADAPTER, ROWS))
     write_figures(folder, figures | {"weights": weights})
 
 
-def measure(policy: Policy, sft: Policy, bound: Bound) -> dict[str, Any]:
+def measure(policy: Policy, sft: Policy, bound: Bound, judged: int) -> dict[str, Any]:
     """Rewards against the yardsticks, with a 95 % interval over prompts, and how much it varies."""
     import torch
 
-    prompts = held_out("test", PROMPTS, SEED)
+    prompts = held_out("test", judged, SEED)
     known = yardsticks(bound.afresh(), sft, prompts, SEED)
     groups = roll(policy, prompts, EACH, SEED)
     means = earn(bound, prompts, groups, foils=0).own.mean(1)
@@ -45,15 +45,15 @@ def measure(policy: Policy, sft: Policy, bound: Bound) -> dict[str, Any]:
             "sft": known.sft, "fixed": known.fixed, "best": known.best,
         },
         "reached": known.reached(reward),
-        "distinct": distinct(policy),
+        "distinct": distinct(policy, min(MANY, judged * EACH)),
         **measured_now(torch=torch.__version__),
     }  # fmt: skip
 
 
-def distinct(policy: Policy) -> dict[str, float]:
-    """The share of distinct workflows in one sample for each of many prompts, and the mean number of
+def distinct(policy: Policy, prompts: int) -> dict[str, float]:
+    """The share of distinct workflows in one sample for each of so many prompts, and the mean number of
     distinct ones in FOR_ONE samples for one prompt."""
-    many = [group[0] for group in roll(policy, held_out("test", MANY, SEED), 1, SEED)]
+    many = [group[0] for group in roll(policy, held_out("test", prompts, SEED), 1, SEED)]
     alone = [
         len(set(group)) for group in roll(policy, held_out("test", ALONE, SEED), FOR_ONE, SEED)
     ]

@@ -79,7 +79,7 @@ def train(config: GRPOConfig, folder: Path) -> Steps:
             raise
         if (index + 1) % config.save_every == 0 or index + 1 == config.steps:
             keep(index + 1)
-    write_measured(policy, sft, bound, folder)
+    write_measured(policy, sft, bound, folder, config.judged)
 
 
 def bound_of(config: GRPOConfig) -> Bound:

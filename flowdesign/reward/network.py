@@ -84,7 +84,7 @@ class RewardModel(nn.Module):
 
 
 class Prior(nn.Module):
-    """A random function that is never trained, of which words are there: (pairs, heads)."""
+    """A random function that is never trained: (pairs, heads), of which words are there, in any order."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class Prior(nn.Module):
 
 
 def _sum(vectors: Tensor, there: Tensor) -> Tensor:
-    """The sum (n, width) of the vectors (n, places, width) that are there, by the root of their
-    number: as many random vectors as may be, of the same size."""
+    """The sum (n, width) of the vectors (n, places, width) that are there, divided by the root of their
+    number, so that the size of a sum of random vectors does not depend on how many there are."""
     weights = there.to(vectors)[..., None]
     return (vectors * weights).sum(1) / weights.sum(1).clamp(min=1) ** 0.5

@@ -4,7 +4,7 @@
 first pass, then one step for every later pass. `Pooled` puts all passes into one vector. `Crossed` is a
 small transformer over the sentence that looks at the prompt's hidden states in every layer. For all three
 the encoder reads a prompt once, however many sentences there are. In `Joint` it reads both as one text, as a
-cross-encoder does: the plain setting, dear.
+cross-encoder does, which is the usual way and costs most.
 """
 
 from __future__ import annotations
@@ -38,9 +38,8 @@ class Shape:
 
 @dataclass(frozen=True)
 class Prompts:
-    """Prompts that were read: `states` (prompts, longest, width), with one place for a reader that pools,
-    `there` (prompts, longest), and the
-    prior's `mark` (prompts, PRIOR_WIDTH)."""
+    """Prompts that were read: their hidden `states` (prompts, longest, width), or the mean of them
+    (prompts, 1, width), the places that are `there`, and the prior's `mark` (prompts, PRIOR_WIDTH)."""
 
     states: Tensor
     there: Tensor
@@ -77,7 +76,7 @@ class Dropout(nn.Module):
 
 
 class Network(nn.Module):
-    """Layers (inputs to width, then width to width), with dropout before and after each."""
+    """Layers (inputs to width, then width to width), with dropout before the first and after each."""
 
     def __init__(self, inputs: int, shape: Shape) -> None:
         super().__init__()
@@ -132,12 +131,12 @@ class Staged(nn.Module):
 
     As a workflow is rendered: a pass takes the image so far and makes another of it, less or more. One
     network, for all later passes and the resize after them, gives from the state so far, the prompt, the
-    pass's words and those of the beginning a new state and how far to move there. So what is learned
+    pass's words and those of stage 0 a new state and how far to move there. So what is learned
     of a pass holds wherever it stands, and a third pass needs no records of its own.
     """
 
     words_std, length = Pooled.words_std, Pooled.length
-    roles = (0, *[1] * (LAST - 1), 2)
+    roles = (0, *[1] * (LAST - 1), 2)  # a word says the same in every later pass
 
     def __init__(self, encoder: Encoder, shape: Shape) -> None:
         super().__init__()

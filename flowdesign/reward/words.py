@@ -2,8 +2,8 @@
 
 A word says different things in different places: <cfg:7> of the second pass is not that of the first,
 and a strength belongs to the LoRA before it. So each has a vector of its own and one for its role: the
-stage that it speaks in, or the LoRA that it is the strength of. A later pass with <model:base> has the
-vector of the sentence's checkpoint as that of its model.
+stage that it speaks in, or the LoRA that it is the strength of. Where a later pass says <model:base>, the first
+of the two is that of the sentence's checkpoint as a model.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from flowdesign.tokens import VOCABULARY
+from flowdesign.tokens.grammar import MAX_PASSES
 from flowdesign.tokens.vocabulary import BASE, Word
 
-LAST = 4  # the stage after all passes; a later pass than the third counts as the third
+LAST = MAX_PASSES  # the stage of the resize after all passes; those before it are passes
 RESIZING = ("upscaler", "resize", "scale")
-OTHER = (Word("unknown", None), Word("begin", None))
+UNKNOWN, BEGIN = Word("unknown", None), Word("begin", None)  # not in the vocabulary
 
 
 class Words(nn.Module):
-    """Ids (pairs, places) to vectors (pairs, places, width). Id `tokens` stands before every sentence.
+    """Ids (pairs, places) to vectors (pairs, places, width). At place 0 stands id `tokens`, as a beginning.
 
     `roles` says which role the words of each stage have; stages that share one say the same.
     """
 
     def __init__(self, tokens: int, width: int, std: float, roles: Sequence[int]) -> None:
         super().__init__()
-        unknown, begin = OTHER
         words = [*VOCABULARY.words[:tokens]]
-        words += [unknown] * (tokens - len(words)) + [begin]
+        words += [UNKNOWN] * (tokens - len(words)) + [BEGIN]
         loras = [at for at, word in enumerate(words) if word.group == "lora"]
         self.ids, self.of_stages = len(words), max(roles) + 1
         self.rows = nn.Embedding(self.ids, width)
@@ -55,8 +55,8 @@ class Words(nn.Module):
         self.register_buffer(name, values, persistent=False)
 
     def stages(self, ids: Tensor) -> Tensor:
-        """Where in the workflow each word speaks: 0 up to the first pass's end, 1, 2, ... in a later
-        pass, LAST in the resize after all passes."""
+        """Where in the workflow each word speaks: 0 up to the end of the first pass, 1, 2, ... in a later
+        one, LAST in the resize after all passes. <end> still speaks in the last pass: it is known as such."""
         passes, sampled = self.is_pass[ids].cumsum(1), self.is_cfg[ids].cumsum(1)
         after = self.is_resizing[ids] & (sampled > passes)
         return torch.where(after, LAST, passes.clamp(max=LAST - 1))
@@ -66,7 +66,7 @@ class Words(nn.Module):
         before = functional.pad(ids[:, :-1], (1, 0))
         of_lora = self.of_stages + self.number[before]
         role = torch.where(self.is_strength[ids], of_lora, self.role_of[stages])
-        checkpoint = self.as_model[ids].amax(1, keepdim=True)
+        checkpoint = self.as_model[ids[:, 1:2]]  # every sentence begins with one
         meant = torch.where(self.is_base[ids] & (checkpoint >= 0), checkpoint, ids)
         vectors: Tensor = self.rows(meant) + self.roles(role * self.ids + ids)
         return vectors

@@ -240,7 +240,10 @@ KINDS: tuple[Kind, ...] = (
             Preset(
                 "Quick demo",
                 "a few minutes on two CPU cores: the reward begins to rise",
-                {"steps": 30, "prompts": 4, "group": 6, "evaluate_every": 10, "lora_rate": 1e-3},
+                {
+                    "steps": 30, "prompts": 4, "group": 6, "evaluate_every": 10, "lora_rate": 1e-3,
+                    "judged": 16,
+                },
             ),
             Preset(
                 "Paper",
