@@ -212,7 +212,10 @@ class GRPOConfig(RunConfig):
         0.0, ge=0, description="weight of the entropy of the choices, at the start"
     )
     least_entropy: float = Field(
-        0.0, ge=0, description="nats a choice below which that weight grows; 0 leaves it as it is"
+        0.0,
+        ge=0,
+        description="nats a choice below which that weight grows; above, it shrinks to where it began; 0 "
+        "leaves it as it is",
     )
     evaluate_every: int = Field(
         10, ge=1, description="steps between two looks at validation prompts"

@@ -140,7 +140,9 @@ def decoder_of(*trunks: Any) -> Decoder | None:
 
 
 def _known(model: Any) -> bool:
-    if not isinstance(model, LlamaModel) or (model.dtype, model.device.type) != KIND:
+    if not isinstance(model, LlamaModel) or model.config.hidden_act != "silu":
+        return False
+    if (model.dtype, model.device.type) != KIND:
         return False
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
     return all(type(each) is nn.Linear and each.bias is None for each in linear)

@@ -12,7 +12,7 @@ training alike.
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy, deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -145,7 +145,7 @@ class Policy(Speaker):
         anatomy, vocabulary = _read_head(folder)
         policy = cls.create(anatomy, dtype, device, vocabulary, models, beside)
         for name, fill in (
-            (ADAPTER, lambda weights: set_peft_model_state_dict(policy.trunk, weights)),
+            (ADAPTER, lambda weights: _fill_lora(policy.trunk, weights)),
             (ROWS, policy.rows.load_state_dict),
         ):
             try:
@@ -183,12 +183,13 @@ class Policy(Speaker):
     def hold_below(self, layers: int) -> None:
         """Let training change the LoRA of the uppermost so many layers only, and the output rows.
 
-        What the layers below give stays the same, so gradients end there. 0 holds nothing.
+        What the layers below give stays the same, so gradients end there. 0, or as many as there are, holds
+        nothing.
         """
-        self.uppermost = layers
-        if not layers:
-            return
         least = self.trunk.config.num_hidden_layers - layers
+        if not layers or least <= 0:
+            return
+        self.uppermost = layers
         for name, weight in self.trunk.named_parameters():
             if (found := LAYER.search(name)) and int(found[1]) < least:
                 weight.requires_grad_(False)
@@ -349,6 +350,16 @@ def grammar_mask(sentences: Sequence[Sequence[int]], language: Language, tokens:
 def lora_of(rank: int) -> LoraConfig:
     """LoRA (arXiv 2106.09685) with scale 2 on every attention and MLP projection."""
     return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=list(PROJECTIONS))
+
+
+def _fill_lora(trunk: Any, weights: Mapping[str, Tensor]) -> None:
+    """Give LoRA its saved weights. Raises RuntimeError where they are not all of this trunk's."""
+    wanted, given = get_peft_model_state_dict(trunk).keys(), weights.keys()
+    if odd := sorted(wanted ^ given):
+        raise RuntimeError(
+            f"{len(odd)} weights are missing or belong to another base, such as {odd[0]}"
+        )
+    set_peft_model_state_dict(trunk, weights)
 
 
 def _read_head(folder: Path) -> tuple[Anatomy, Vocabulary]:

@@ -187,10 +187,48 @@ def test_later_updates_are_held_to_the_first(policy: Policy) -> None:
 
 def test_entropy_weighs_more_while_choices_are_too_narrow(policy: Policy) -> None:
     narrow, wide = fresh(policy, least_entropy=9.0), fresh(policy, least_entropy=1e-3, entropy=0.01)
+    wide.entropy = 0.5  # as after a while with narrow choices
     for taught in (narrow, wide):
         groups = roll(taught.policy, PROMPTS[:1], 2, seed=1)
         taught.learn(list(parts_of(taught.policy, PROMPTS[:1], groups, torch.zeros(1, 2), 1)), 0.0)
-    assert narrow.entropy > 1e-4 and wide.entropy < 0.01
+    assert narrow.entropy > 1e-3 and 0.01 < wide.entropy < 0.5
+    wide.entropy = 0.01
+    groups = roll(wide.policy, PROMPTS[:1], 2, seed=1)
+    wide.learn(list(parts_of(wide.policy, PROMPTS[:1], groups, torch.zeros(1, 2), 1)), 0.0)
+    assert wide.entropy == 0.01  # what was asked for is the least
+
+
+def test_a_reward_that_is_no_number_is_told() -> None:
+    class Lost:
+        def predict(self, prompts: Sequence[str], sentences: Sequence[Any]) -> Any:
+            values = np.full(len(prompts), np.nan)
+            return SimpleNamespace(mean=values, lower=lambda trust: values)
+
+    with pytest.raises(runs.NotANumber, match="--reward"):
+        earn(Bound(Lost(), 1.0), PROMPTS, [[(1, 2)]] * 3, foils=0)
+
+
+def test_the_loss_is_of_the_temperature_that_was_sampled_at(policy: Policy) -> None:
+    taught = fresh(policy, temperature=1.5, updates=1)
+    groups = roll(taught.policy, PROMPTS, 2, seed=4, temperature=1.5)
+    (part,) = parts_of(taught.policy, PROMPTS, groups, torch.zeros(3, 2), 3)
+    with torch.no_grad():
+        logits = policy.logits(part.prompts, part.sentences) / 1.5 + part.mask
+    taught.learn([part], 1.0)
+    assert part.old is not None
+    assert torch.allclose(part.old, log_probs(logits, part.tokens), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("gain", "share"), [(0.1, 0.0), (0.35, 0.5), (0.6, 1.0), (0.9, 1.0), (0.0, 0.0)]
+)
+def test_the_share_that_depends_on_the_prompt(gain: float, share: float) -> None:
+    """What the SFT policy's workflows already earned for the right prompt only is not counted."""
+    known = Yardsticks(sft=0.5, sft_gain=0.1, fixed=0.8, best=2.0, sentence=(1,))
+    assert known.share(1.0, gain) == pytest.approx(share)
+    assert known.share(0.4, gain) == 0.0  # nothing was gained
+    assert known.reached(1.4) == pytest.approx(0.5)
+    assert Yardsticks(0.5, 0.1, 0.8, 0.8, (1,)).reached(1.4) == 0.0  # no prompt asks for more
 
 
 def test_a_loss_that_is_no_number_spoils_nothing(policy: Policy) -> None:
@@ -301,7 +339,7 @@ def test_a_run_says_how_it_goes_and_keeps_samples(config: GRPOConfig, tmp_path: 
     rows = runs.read_metrics(tmp_path)
     always = {
         "reward", "mean", "prompt_gain", "flat_groups", "distinct", "divergence", "entropy",
-        "clipped", "grad_norm", "loss", "entropy_weight",
+        "clipped", "grad_norm", "loss", "entropy_weight", "prompt_share", "fixed",
     }  # fmt: skip
     assert all(always <= row.keys() for row in rows)
     looks = [row for row in rows if "validation/reached" in row]

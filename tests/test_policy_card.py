@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from pathlib import Path
 
 from flowdesign import runs
@@ -33,13 +34,22 @@ def test_a_run_without_a_look_shows_nothing(tmp_path: Path) -> None:
     assert policy_card.report(tmp_path) == ""
 
 
-def test_the_first_and_the_last_look_are_shown_with_graphs(tmp_path: Path) -> None:
+def test_every_look_is_shown_with_graphs_the_newest_open(tmp_path: Path) -> None:
     write_samples(tmp_path, 9, 19, 29)
     shown = policy_card.report(tmp_path)
-    assert shown.index("After step 30") < shown.index("After step 10")
-    assert "After step 20" not in shown
-    assert shown.count("<svg") == 4 and shown.count("a &lt;red&gt; star of look 29") >= 2
-    assert "+7.25 expected" in shown
+    places = [shown.index(f"After step {step}: ") for step in (30, 20, 10)]
+    assert places == sorted(places)
+    assert shown.count("<details open>") == 1 and shown.index("<details open>") < places[0]
+    assert shown.count("<svg") == 6 and shown.count("a &lt;red&gt; star of look 29") >= 2
+    assert "+7.25 expected" in shown and "After step 30: +7.25 on average" in shown
+
+
+def test_of_many_looks_some_are_shown_with_the_first_and_the_newest(tmp_path: Path) -> None:
+    write_samples(tmp_path, *range(9, 1000, 10))
+    shown = policy_card.report(tmp_path)
+    found = [int(step) for step in re.findall(r"After step ([\d,]+):", shown.replace(",", ""))]
+    assert found[0] == 1000 and found[-1] == 10
+    assert policy_card.LOOKS <= len(found) <= policy_card.LOOKS + 1
 
 
 def test_a_sentence_of_another_vocabulary_is_shown_as_it_is(tmp_path: Path) -> None:

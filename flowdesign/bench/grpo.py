@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import random
 import statistics
 import tempfile
 import time
@@ -65,16 +66,19 @@ def _ours(steps: int, say: Say) -> tuple[list[float], int]:
     """Seconds of each step but the first, and the mean length of a sentence in tokens."""
     from flowdesign.grpo.rollout import roll
     from flowdesign.grpo.run import learner_of, step
+    from flowdesign.grpo.yardsticks import Yardsticks
     from flowdesign.policy import Policy
     from flowdesign.reward.bound import open_bound
+    from flowdesign.tokens import random_sentence
 
     asked = {"prompts": PROMPTS, "group": GROUP, "at_once": PROMPTS, "foils": 1, "threads": THREADS}
     config = build(GRPOConfig, asked)
     sft = Policy.load(models=known_assets())
     learner = learner_of(config, sft)
     bound = open_bound(config.reward, config.trust, threads=THREADS)
+    known = Yardsticks(0.0, 0.0, 0.0, 1.0, random_sentence(sft.automaton, random.Random(0)))
     said = [one for group in roll(sft, held_out("train", 4, 0), 8, 0) for one in group]
-    times = _timed(lambda index: step(learner, bound, index), steps, "flowdesign", say)
+    times = _timed(lambda index: step(learner, bound, index, known), steps, "flowdesign", say)
     return times, round(statistics.fmean(map(len, said)))
 
 

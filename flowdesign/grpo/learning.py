@@ -17,6 +17,11 @@ from flowdesign.policy import Below, Policy, grammar_mask
 from flowdesign.sampling import log_probs, padded
 from flowdesign.search import Sentence
 
+SMALLEST_WEIGHT, GROWTH = (
+    1e-3,
+    0.3,
+)  # of an entropy that is minded: from which, and a step's exponent
+
 
 @dataclass
 class Part:
@@ -110,18 +115,22 @@ class Learner:
         return told
 
     def _loss(self, part: Part) -> Loss:
-        logits = self._logits(self.policy, part) + part.mask
+        logits = self._logits(self.policy, part)
         if part.old is None:
             part.old = log_probs(logits, part.tokens).detach()
         if part.reference is None:
             with torch.no_grad():
-                part.reference = self._logits(self.reference, part) + part.mask
+                part.reference = self._logits(self.reference, part)
         config = self.config
         weights = Weights(config.clip_low, config.clip_high, config.divergence, self.entropy)
         return loss_of(logits, part.reference, part.tokens, part.old, part.gain, weights)
 
     def _logits(self, policy: Policy, part: Part) -> Tensor:
-        """A policy's logits; what the layers give that do not learn is computed once for all."""
+        """A policy's logits, at the rollout's temperature and under the grammar."""
+        return self._read(policy, part) / self.config.temperature + part.mask
+
+    def _read(self, policy: Policy, part: Part) -> Tensor:
+        """What the layers give that do not learn is computed once for all."""
         if not (layers := self.policy.uppermost):
             return policy.logits(part.prompts, part.sentences)
         if part.below is None:
@@ -129,10 +138,12 @@ class Learner:
         return policy.logits_above(part.below)
 
     def _mind_entropy(self, wide: float) -> None:
-        """Where a least entropy is asked for, weigh it more as long as choices are narrower."""
+        """Where a least entropy is asked for, weigh it more as long as choices are narrower, and less again
+        when they are wider, down to what was asked for."""
         if least := self.config.least_entropy:
             short = (least - wide) / least
-            self.entropy = min(1.0, max(1e-4, self.entropy) * math.exp(0.1 * short))
+            weight = max(SMALLEST_WEIGHT, self.entropy) * math.exp(GROWTH * short)
+            self.entropy = min(1.0, max(self.config.entropy, weight))
 
 
 def _parts_of_loss(loss: Loss) -> tuple[Any, ...]:

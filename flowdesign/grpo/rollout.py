@@ -11,6 +11,7 @@ from torch import Tensor
 
 from flowdesign.policy import Policy
 from flowdesign.reward.bound import Bound
+from flowdesign.runs import NotANumber
 from flowdesign.sampling import GROUP, Draw, say
 from flowdesign.search import Sentence
 
@@ -23,6 +24,12 @@ class Earned:
     own: Tensor
     mean: Tensor
     elsewhere: Tensor
+
+    @property
+    def gain(self) -> float:
+        """How much more the workflows earn than they would for other prompts; 0 without any."""
+        there = self.elsewhere.shape[-1] > 0
+        return float((self.own - self.elsewhere.mean(-1)).mean()) if there else 0.0
 
 
 def roll(
@@ -45,7 +52,10 @@ def roll(
 def earn(
     bound: Bound, prompts: Sequence[str], groups: Sequence[Sequence[Sentence]], foils: int
 ) -> Earned:
-    """Bound every workflow for its prompt and for the next `foils` prompts of the step."""
+    """Bound every workflow for its prompt and for the next `foils` prompts of the step.
+
+    Raises NotANumber where the ensemble gives no number.
+    """
     foils = min(foils, len(prompts) - 1)
     asked = [
         (prompts[(at + shift) % len(prompts)], sentence)
@@ -59,4 +69,9 @@ def earn(
         torch.from_numpy(np.asarray(values, np.float64)).float().view(shape)
         for values in (found.lower(bound.trust), found.mean)
     )
+    if not bool(torch.isfinite(lower).all()):
+        raise NotANumber(
+            "The reward ensemble gives a reward that is not a number, so nothing can be learned from it. "
+            "Name another with --reward."
+        )
     return Earned(lower[..., 0], mean[..., 0], lower[..., 1:])

@@ -17,6 +17,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -69,7 +70,7 @@ def train(config: GRPOConfig, folder: Path) -> Steps:
 
     for index in range(there.done, config.steps):
         with minding_memory("--at-once, --prompts or --group"):
-            metrics = step(learner, bound.afresh(), index)
+            metrics = step(learner, bound.afresh(), index, known)
         if (index + 1) % config.evaluate_every == 0 or index + 1 == config.steps:
             metrics |= look(bound.afresh(), policy, prompts, known, folder, index)
         try:
@@ -100,8 +101,8 @@ def learner_of(config: GRPOConfig, sft: Policy) -> Learner:
     return Learner(config, policy, sft, optimiser)
 
 
-def step(learner: Learner, bound: Bound, index: int) -> dict[str, float]:
-    """One rollout and the updates from it."""
+def step(learner: Learner, bound: Bound, index: int, known: Yardsticks) -> dict[str, float]:
+    """One rollout and the updates from it; also what the best fixed workflow earns for its prompts."""
     config = learner.config
     rng = random.Random(f"grpo/{config.seed}/{index}")
     prompts = to_learn_from(rng, config.prompts)
@@ -110,24 +111,28 @@ def step(learner: Learner, bound: Bound, index: int) -> dict[str, float]:
     gains = advantages(contrasted(earned.own, earned.elsewhere, config.contrast), config.scaled)
     parts = list(parts_of(learner.policy, prompts, groups, gains, config.at_once))
     told = learner.learn(parts, rate(config, index))
-    return told | describe(earned, groups) | {ENTROPY: learner.entropy}
+    fixed = fmean(bound(prompts, [known.sentence] * len(prompts)))
+    return told | describe(earned, groups, known) | {"fixed": fixed, ENTROPY: learner.entropy}
 
 
-def describe(earned: Earned, groups: Sequence[Sequence[Sentence]]) -> dict[str, float]:
+def describe(
+    earned: Earned, groups: Sequence[Sequence[Sentence]], known: Yardsticks
+) -> dict[str, float]:
     """What a rollout was like: `reward` is the mean lower bound and `mean` what it bounds,
-    `prompt_gain` how much more it is than for other prompts, `flat_groups` the share of groups in which
-    no workflow is better than another, `distinct` the workflows among WINDOW samples."""
+    `prompt_gain` how much more it is than for other prompts, `prompt_share` how much of what was gained
+    over the SFT policy depends on the prompt, `flat_groups` the share of groups in which no workflow is
+    better than another, `distinct` the workflows among WINDOW samples, in proportion where there are fewer."""
     said = [sentence for group in groups for sentence in group][:WINDOW]
     flat = earned.own.std(1, correction=0) <= SMALLEST_SPREAD
-    told = {
-        "reward": _mean(earned.own),
+    reward = _mean(earned.own)
+    return {
+        "reward": reward,
         "mean": _mean(earned.mean),
         "flat_groups": _mean(flat.float()),
         "distinct": len(set(said)) * WINDOW / len(said),
+        "prompt_gain": earned.gain,
+        "prompt_share": known.share(reward, earned.gain),
     }
-    if earned.elsewhere.shape[-1]:
-        told["prompt_gain"] = _mean(earned.own - earned.elsewhere.mean(-1))
-    return told
 
 
 def look(
@@ -140,19 +145,17 @@ def look(
 ) -> dict[str, float]:
     """Bound the policy on prompts it does not learn from, and keep some of what it says.
 
-    `validation/reached` is how far it is from the best fixed workflow (0) to each prompt's best (1), and
-    `validation/prompt_share` how much of what it gained over the SFT policy depends on the prompt.
+    `validation/reached` is how far it is from the best fixed workflow (0) to each prompt's best (1).
     """
     groups = roll(policy, prompts, EACH, seed=0)
     earned = earn(bound, prompts, groups, foils=4)
     _keep_samples(folder, index, prompts, groups, earned.own)
-    found = describe(earned, groups)
-    gained = found["reward"] - known.sft
-    told = {f"validation/{name}": found[name] for name in ("reward", "distinct", "prompt_gain")}
-    told |= {"validation/fixed": known.fixed, "validation/reached": known.reached(found["reward"])}
-    if gained > 0:
-        told["validation/prompt_share"] = min(1.0, found["prompt_gain"] / gained)
-    return told
+    found = describe(earned, groups, known)
+    told = {
+        f"validation/{n}": found[n] for n in ("reward", "distinct", "prompt_gain", "prompt_share")
+    }
+    reached = known.reached(found["reward"])
+    return told | {"validation/fixed": known.fixed, "validation/reached": reached}
 
 
 def _measured(

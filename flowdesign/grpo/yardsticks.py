@@ -17,21 +17,35 @@ from flowdesign.tokens import Automaton, random_sentence
 SAMPLED = 512  # workflows, of which each prompt's best counts
 STARTS, SWEEPS = 4, 2  # of the search for the best fixed workflow
 EACH = 4  # samples of the SFT policy for a prompt
+FOILS = 4  # other prompts that each of them is judged for
+SMALLEST = 1e-6  # difference of rewards that is one
 
 
 @dataclass(frozen=True)
 class Yardsticks:
     """Mean rewards over some prompts. `fixed` is the prompt-blind optimum, found with full knowledge of
-    the ensemble; `best` the mean of each prompt's best among SAMPLED random workflows."""
+    the ensemble; `best` the mean of each prompt's best among SAMPLED random workflows and the fixed one;
+    `sft_gain` how much more the SFT policy's workflows earn than they would for other prompts."""
 
     sft: float
+    sft_gain: float
     fixed: float
     best: float
     sentence: Sentence  # the fixed workflow
 
     def reached(self, reward: float) -> float:
-        """How far a reward is from the fixed workflow (0) to each prompt's best (1)."""
-        return (reward - self.fixed) / max(1e-9, self.best - self.fixed)
+        """How far a reward is from the fixed workflow (0) to each prompt's best (1); 0 where the fixed one
+        is each prompt's best."""
+        far = self.best - self.fixed
+        return (reward - self.fixed) / far if far > SMALLEST else 0.0
+
+    def share(self, reward: float, gain: float) -> float:
+        """How much of what was gained over the SFT policy is earned for the right prompt only (0 to 1).
+
+        `gain` is how much more workflows earn than for other prompts.
+        """
+        gained = reward - self.sft
+        return min(1.0, max(0.0, (gain - self.sft_gain) / gained)) if gained > SMALLEST else 0.0
 
 
 def yardsticks(bound: Bound, sft: Policy, prompts: Sequence[str], seed: int) -> Yardsticks:
@@ -40,15 +54,16 @@ def yardsticks(bound: Bound, sft: Policy, prompts: Sequence[str], seed: int) -> 
     rng = random.Random(f"grpo/yardsticks/{seed}")
     pool = [random_sentence(language, rng) for _ in range(SAMPLED)]
     rewards = [bound([prompt] * len(pool), pool) for prompt in prompts]
-    best = fmean(max(row) for row in rewards)
     means = [fmean(column) for column in zip(*rewards, strict=True)]
     order = sorted(range(len(pool)), key=lambda at: -means[at])
     fixed, sentence = best_fixed(
         bound, prompts, [pool[at] for at in order[:STARTS]], language, seed
     )
     said = roll(sft, prompts, EACH, seed)
-    own = earn(bound, prompts, said, foils=0).own
-    return Yardsticks(float(own.mean()), fixed, best, sentence)
+    found = earn(bound, prompts, said, FOILS)
+    blind = bound(prompts, [sentence] * len(prompts))
+    best = fmean(max(*row, one) for row, one in zip(rewards, blind, strict=True))
+    return Yardsticks(float(found.own.mean()), found.gain, fixed, best, sentence)
 
 
 def best_fixed(

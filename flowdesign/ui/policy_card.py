@@ -1,4 +1,5 @@
-"""What a policy says while GRPO improves it, as HTML: for some prompts, at the first and the last look.
+"""What a policy says while GRPO improves it, as HTML: for some prompts, at every look: the newest
+is open, the others are folded.
 
 Read from samples.jsonl and figures.json of the run's folder (`flowdesign.grpo`).
 """
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from html import escape
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from flowdesign.grpo import SAMPLES
@@ -17,6 +19,8 @@ from flowdesign.tokens import UnknownToken, workflow_of
 from flowdesign.ui import cards
 from flowdesign.ui.train_metrics import figures_of
 from flowdesign.workflow import Workflow, bind, describe
+
+LOOKS = 10  # that are shown, evenly among those there were
 
 
 def report(folder: Path) -> str:
@@ -57,8 +61,12 @@ def _report(path: Path, changed: int) -> str:
     if not samples:
         return ""
     looks = sorted({sample["step"] for sample in samples})
-    shown = dict.fromkeys([looks[-1], looks[0]])
-    parts = [_look(step, [one for one in samples if one["step"] == step]) for step in shown]
+    every = -(-len(looks) // LOOKS)
+    shown = sorted({looks[0], *looks[::-every]}, reverse=True)
+    parts = [
+        _look(step, [one for one in samples if one["step"] == step], step == looks[-1])
+        for step in shown
+    ]
     return f"<h4>What it says</h4>{''.join(parts)}"
 
 
@@ -75,9 +83,13 @@ def _samples(path: Path) -> Iterator[Mapping[str, Any]]:
             continue
 
 
-def _look(step: int, samples: list[Mapping[str, Any]]) -> str:
+def _look(step: int, samples: list[Mapping[str, Any]], unfolded: bool) -> str:
     items = "".join(map(_item, samples))
-    return f'<h5>After step {step + 1:,}</h5><ul class="fd-misses fd-samples">{items}</ul>'
+    earned = cards.signed(fmean(sample["reward"] for sample in samples))
+    return (
+        f"<details{' open' * unfolded}><summary>After step {step + 1:,}: {earned} on average"
+        f'</summary><ul class="fd-misses fd-samples">{items}</ul></details>'
+    )
 
 
 def _item(sample: Mapping[str, Any]) -> str:
