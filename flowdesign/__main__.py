@@ -67,16 +67,18 @@ TOLD = (
 def design(flags: argparse.Namespace) -> int:
     """Print workflows that the policy designs for a prompt."""
     asked = Request(
-        flags.prompt, flags.n, flags.seed, flags.temperature, policy=flags.policy, scale=flags.scale
-    ).checked(MAX_DESIGNS)
+        flags.prompt, flags.n, flags.seed, flags.temperature, flags.top_p, policy=flags.policy,
+        scale=flags.scale,
+    ).checked(MAX_DESIGNS)  # fmt: skip
     folder = Path(asked.policy)
     policies = Policies(root=folder.parent) if len(folder.parts) > 1 else Policies()
     policies.check(folder.name, asked.scale)
     _quiet()
     policy = policies.speaker(folder.name, asked.scale)
     samples = policy.sample(
-        asked.prompt, asked.count, asked.seed, asked.temperature, constrained=not flags.free
-    )
+        asked.prompt, asked.count, asked.seed, asked.temperature, asked.top_p,
+        constrained=not flags.free,
+    )  # fmt: skip
     found = [_designed(sample.tokens, asked.prompt, asked.seed) for sample in samples]
     _show(found, flags.json, "\n".join(_tell_design(one) for one in found))
     return 0
@@ -280,6 +282,9 @@ def _add_design(command: argparse.ArgumentParser) -> None:
     command.add_argument("-n", type=int, default=4, help="number of designs (default: 4)")
     command.add_argument("--seed", type=int, default=0, help="all chance follows from it")
     command.add_argument("--temperature", type=float, default=1.0, help="0 is the likeliest design")
+    command.add_argument(
+        "--top-p", type=float, default=1.0, help="only the likeliest words that hold this much"
+    )
     command.add_argument(
         "--policy", default="", help="run or folder of a policy (default: the shipped one)"
     )

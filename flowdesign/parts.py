@@ -32,6 +32,7 @@ class Designer(Protocol):
         n: int,
         seed: int,
         temperature: float,
+        top_p: float,
         *,
         constrained: bool,
         cancel: Cancel | None,

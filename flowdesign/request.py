@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 MAX_PROMPT = 1000  # characters
 MAX_DESIGNS = 8
 MAX_TEMPERATURE = 2.0
+LEAST_TOP_P = 0.01
 LEAST_SCALE, MOST_SCALE = -1.0, 10.0  # of guidance
 MAX_ROWS = 4  # designs of each policy, where three are shown side by side
 MAX_SEED = 2**64 - 1  # as in ComfyUI
@@ -33,6 +34,7 @@ class Request:
     count: int = 4
     seed: int = 0
     temperature: float = 1.0
+    top_p: float = 1.0  # the likeliest words that hold so much of the probability
     ranked: bool = False  # the best first, as the reward ensemble sees it
     policy: str = ""
     scale: float | None = None
@@ -65,6 +67,9 @@ class Request:
             raise BadRequest(
                 f"The temperature is from 0 to {MAX_TEMPERATURE:g}, not {self.temperature}."
             )
+        known = _is_number(self.top_p, int, float)
+        if not (known and LEAST_TOP_P <= self.top_p <= 1):
+            raise BadRequest(f"Top-p is from {LEAST_TOP_P:g} to 1, not {str(self.top_p)[:40]}.")
         if self.beside and self.count > MAX_ROWS:
             raise BadRequest(
                 f"Side by side there are at most {MAX_ROWS} designs of each, not {self.count}."

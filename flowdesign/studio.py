@@ -144,7 +144,7 @@ class Studio:
         policy = self._turn(lambda: self.policies.speaker(request.policy, scale), ask)
         drawn = _in_order(
             policy.sample_stream(
-                request.prompt, request.count, request.seed, request.temperature,
+                request.prompt, request.count, request.seed, request.temperature, request.top_p,
                 constrained=not request.free, cancel=ask,
             )
         )  # fmt: skip

@@ -56,6 +56,7 @@ class ToyPolicy:
         n: int,
         seed: int,
         temperature: float = 1.0,
+        top_p: float = 1.0,
         *,
         constrained: bool = True,
         cancel: Cancel = None,

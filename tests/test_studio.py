@@ -208,6 +208,9 @@ def test_a_second_thread_waits_and_can_be_cancelled_while_waiting(tmp_path: Path
         (Request("x", seed=2**64), "whole number"),
         (Request("x", temperature=float("nan")), "temperature"),
         (Request("x", temperature=1e9), "temperature"),
+        (Request("x", top_p=0.0), "Top-p"),
+        (Request("x", top_p=1.1), "Top-p"),
+        (Request("x", top_p=float("nan")), "Top-p"),
         (Request(["x"]), "is a text"),  # type: ignore[arg-type]
         (Request("x", count="many"), "1 to 8"),  # type: ignore[arg-type]
         (Request("x", seed=1.5), "whole number"),  # type: ignore[arg-type]

@@ -30,6 +30,7 @@ def add_api(opening: Future[Studio], gate: Gate) -> None:
         temperature: float = 1.0,
         policy: str = "",
         scale: float | None = None,
+        top_p: float = 1.0,
     ) -> Iterator[Answers]:
         """Design workflows for a prompt and render each.
 
@@ -43,13 +44,16 @@ def add_api(opening: Future[Studio], gate: Gate) -> None:
             temperature: 0 to 2; higher gives more varied workflows.
             policy: The policy that designs, by name; empty is the usual one.
             scale: Guidance, -1 to 10: 0 is the policy before GRPO, 1 after it. None is the policy itself.
+            top_p: 0.01 to 1: only the likeliest words that hold so much of the probability.
 
         Returns:
             For each design its workflow (ComfyUI API JSON), a description, the policy's sentence,
             and the image as a file, or the reason why there is none.
         """
         try:
-            asked = Request(prompt, count, seed, temperature, policy=policy, scale=scale).checked()
+            asked = Request(
+                prompt, count, seed, temperature, top_p, policy=policy, scale=scale
+            ).checked()
             yield from _designs(opening, asked)
         except (BadRequest, NotLoaded) as problem:
             raise gr.Error(str(problem), print_exception=False) from problem

@@ -48,6 +48,16 @@ class Settings:
             elem_id="fd-temperature",
             buttons=[],
         )
+        self.top_p = gr.Slider(
+            0.1,
+            1.0,
+            value=1.0,
+            step=0.05,
+            label="Top-p",
+            info="Below 1 leaves out the least likely words.",
+            elem_id="fd-top-p",
+            buttons=[],
+        )
         self.ranked = _tick("Best first: order by the expected score", "fd-ranked")
         with gr.Row(elem_classes="fd-half"):
             self.seed = gr.Textbox(
@@ -75,8 +85,8 @@ class Settings:
     def inputs(self) -> list[Any]:
         """The components, in the order in which `read` takes their values."""
         return [
-            self.count, self.seed, self.random, self.temperature, self.ranked, self.policy, self.scale,
-            self.beside, self.free,
+            self.count, self.seed, self.random, self.temperature, self.top_p, self.ranked, self.policy,
+            self.scale, self.beside, self.free,
         ]  # fmt: skip
 
     @property
@@ -91,6 +101,7 @@ class Settings:
         seed: str | None,
         random: bool,
         temperature: float,
+        top_p: float,
         ranked: bool,
         policy: str | None,
         scale: float | None,
@@ -108,7 +119,7 @@ class Settings:
         if beside and guided and isinstance(many, int):
             many = min(many, MAX_ROWS)
         return Request(
-            prompt or "", many, number, temperature, bool(ranked), known.name,
+            prompt or "", many, number, temperature, top_p, bool(ranked), known.name,
             scale if guided else None, bool(beside) and guided, bool(free),
         ).checked()  # fmt: skip
 
