@@ -23,13 +23,13 @@ def descend(
     """Clip the gradient, add its norm to what is `told` of the step as grad_norm, and update the weights.
 
     Raises NotANumber before the weights are touched when anything told is not finite: `whose` says whose
-    loss it is, `advice` what to go on with.
+    loss it is, `advice` what to start another run with.
     """
     norm = torch.nn.utils.clip_grad_norm_(list(weights), LARGEST_GRADIENT)
     told["grad_norm"] = norm.item()
     if not all(map(math.isfinite, told.values())):
         raise NotANumber(
             f"The loss of {whose} is not a number any more. What was learned until the last checkpoint "
-            f"is kept; go on with {advice}."
+            f"is kept. Start another run (--run NAME) with {advice}."
         )
     optimiser.step()

@@ -9,12 +9,21 @@ from pathlib import Path
 import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
+from safetensors.torch import load_file, save_file
 from shipped import needs_policy
 from toys import write_tiny_base
 
 from flowdesign import lm
 from flowdesign.catalog import known_assets
-from flowdesign.policy import SHIPPED, Anatomy, Policy, PolicyError, fingerprint, grammar_mask
+from flowdesign.policy import (
+    ADAPTER,
+    SHIPPED,
+    Anatomy,
+    Policy,
+    PolicyError,
+    fingerprint,
+    grammar_mask,
+)
 from flowdesign.rows import spoken
 from flowdesign.runs import read_figures
 from flowdesign.sampling import Cancelled, Draw, Unconstrained, choose, say
@@ -116,6 +125,13 @@ def test_layers_below_are_held_and_gradients_end_there(
     held = dict(upper.trunk.named_parameters())
     assert all(p.grad is None for n, p in held.items() if ".layers.0." in n)
     assert all(p.requires_grad for p in policy.trainable().values())
+
+
+@pytest.mark.parametrize("layers", [0, 2, 31])
+def test_as_many_layers_as_there_are_hold_nothing(policy: Policy, layers: int) -> None:
+    whole = policy.twin()
+    whole.hold_below(layers)
+    assert whole.trainable().keys() == policy.trainable().keys() and whole.uppermost == 0
 
 
 def test_what_layers_below_give_is_read_once(
@@ -385,6 +401,17 @@ def test_damaged_weights_are_told(saved: Path, name: str) -> None:
     (saved / name).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(PolicyError, match=f"{name} cannot be used"):
         Policy.load(saved, models=known_assets())
+
+
+def test_an_adapter_of_another_base_is_told(saved: Path) -> None:
+    """One layer less, and one more: neither is filled in silently."""
+    whole = load_file(saved / ADAPTER)
+    fewer = {name: weight for name, weight in whole.items() if ".layers.1." not in name}
+    more = whole | {n.replace(".layers.1.", ".layers.2."): w.clone() for n, w in whole.items()}
+    for weights in (fewer, more):
+        save_file(weights, saved / ADAPTER)
+        with pytest.raises(PolicyError, match="another base"):
+            Policy.load(saved, models=known_assets())
 
 
 def test_the_weights_of_another_anatomy_are_told(saved: Path) -> None:

@@ -7,7 +7,9 @@ import torch
 from toys import write_tiny_base
 
 from flowdesign.catalog import known_assets
-from flowdesign.guidance import Pair
+from flowdesign.decoding import Memory
+from flowdesign.guidance import Guided, Pair
+from flowdesign.lm import Context
 from flowdesign.policy import Anatomy, Policy
 from flowdesign.sampling import Speaker
 from flowdesign.tokens import Vocabulary
@@ -41,7 +43,7 @@ def test_its_ends_are_the_two_policies_exactly(pair: tuple[Policy, Policy]) -> N
 
 
 @pytest.mark.parametrize("fast", [True, False])
-@pytest.mark.parametrize("scale", [-1.0, 0.5, 2.0, 10.0])
+@pytest.mark.parametrize("scale", [-1.0, 0.0, 0.5, 1.0, 2.0, 10.0])
 def test_logits_follow_the_formula(
     pair: tuple[Policy, Policy], scale: float, fast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -50,7 +52,9 @@ def test_logits_follow_the_formula(
     if not fast:
         monkeypatch.setattr("flowdesign.guidance.decoder_of", lambda *trunks: None)
     prompts = [PROMPT, "a blue circle", PROMPT]
-    low, high, both = (one.open(prompts) for one in (sft, grpo, Pair(sft, grpo).at(scale)))
+    guided = Guided(Pair(sft, grpo), scale)
+    low, high, both = (one.open(prompts) for one in (sft, grpo, guided))
+    assert isinstance(both.context, Memory if fast else Context)
     tokens = [[sft.begin]] * 3
     for kept in ([0, 1, 2], [2, 0]):
         for session in (low, high, both):
@@ -59,7 +63,7 @@ def test_logits_follow_the_formula(
         one, other, mixed = (session.feed(tokens) for session in (low, high, both))
         expected = one + scale * (other - one)
         torch.testing.assert_close(mixed, expected, rtol=1e-4, atol=1e-4)
-        assert not torch.allclose(mixed, one)
+        assert torch.allclose(mixed, one, rtol=1e-4, atol=1e-4) == (scale == 0)
         tokens = [[1], [2], [1]]
 
 

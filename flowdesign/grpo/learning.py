@@ -141,7 +141,7 @@ class Learner:
         """Where a least entropy is asked for, weigh it more as long as choices are narrower, and less again
         when they are wider, down to what was asked for."""
         if least := self.config.least_entropy:
-            short = (least - wide) / least
+            short = max(-1.0, (least - wide) / least)
             weight = max(SMALLEST_WEIGHT, self.entropy) * math.exp(GROWTH * short)
             self.entropy = min(1.0, max(self.config.entropy, weight))
 

@@ -69,7 +69,9 @@ def train(config: GRPOConfig, folder: Path) -> Steps:
         checkpoints.save(folder, policy, learner.optimiser, place)
 
     for index in range(there.done, config.steps):
-        with minding_memory("--at-once, --prompts or --group"):
+        with minding_memory(
+            "--at-once and the run goes on, or start another (--run NAME) with lower --prompts or --group"
+        ):
             metrics = step(learner, bound.afresh(), index, known)
         if (index + 1) % config.evaluate_every == 0 or index + 1 == config.steps:
             metrics |= look(bound.afresh(), policy, prompts, known, folder, index)

@@ -72,7 +72,7 @@ def train(config: SFTConfig, folder: Path) -> Steps:
     )
     optimiser = optimiser_of(policy, config.lora_rate, config.rows_rate)
     for index in range(restore(folder, policy, optimiser).done, config.steps):
-        with minding_memory("--prompts or --sentences"):
+        with minding_memory("--prompts or --sentences in another run (--run NAME)"):
             metrics = _update(policy, optimiser, config, index, bound)
         try:
             yield Step(index, config.steps, metrics)
