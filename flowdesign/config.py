@@ -151,6 +151,10 @@ class SFTConfig(RunConfig):
     rows_rate: float = Field(3e-3, gt=0, description="peak learning rate of the new token rows")
     grammar_weight: float = Field(20.0, ge=0, description="extra weight of the grammar in the loss")
     layers: int = Field(0, ge=0, description="uppermost layers whose LoRA learns; 0 is all")
+    imported: float = Field(
+        0.0, ge=0, le=1, description="share of the prompts that come with imported graphs"
+    )
+    records: str = Field("", description="folder of their records; empty is the usual one")
     warm: float = Field(
         0.0, ge=0, le=1, description="share of the prompts whose workflows are searched for"
     )
@@ -164,6 +168,16 @@ class SFTConfig(RunConfig):
     )
     warmup: int = Field(20, ge=0, description="steps until the peak learning rate")
     save_every: int = Field(50, ge=1, description="steps between two checkpoints")
+
+    @model_validator(mode="after")
+    def _share(self) -> "SFTConfig":
+        """Refuse shares that are more than there is."""
+        if self.warm + self.imported > 1:
+            raise ValueError(
+                f"imported ({self.imported:g}) and warm ({self.warm:g}) are shares of the same prompts: "
+                "together at most 1"
+            )
+        return self
 
 
 class GRPOConfig(RunConfig):

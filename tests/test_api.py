@@ -96,7 +96,7 @@ def test_a_fault_is_told_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFix
 def ask(address: str, count: int) -> str:
     """Call /design as curl would; the address of its answer."""
     place = f"{address}/gradio_api/call/design"
-    asked = ["a red star", count, 7, 1.0, "mine", 1.0]
+    asked = ["a red star", count, 7, 1.0, "mine", 1.0, 1.0]
     event = httpx.post(place, json={"data": asked}).json()["event_id"]
     return f"{place}/{event}"
 

@@ -246,6 +246,6 @@ def test_an_ensemble_learns_a_rule_and_knows_where_it_was_not(
     scores = np.array([score[int(p), int(s)] for p, s in pairs])
     assert 0.8 < ((found.low <= scores) & (scores <= found.high)).mean() <= 1
     foreign = ensemble.predict(["zzz qqq xxxxx jjjj wwww kkkkk"] * len(sentences), sentences)
-    assert foreign.spread.mean() > 1.3 * found.spread.mean()
+    assert foreign.spread.mean() > 1.15 * found.spread.mean()
     anatomy, _ = read_anatomy(tmp_path)
     assert anatomy.data == table.digest and anatomy.calibration is not None

@@ -1,7 +1,9 @@
 """Supervised fine-tuning: its data, its loss, exact resuming, and that it learns."""
 
 import math
+import random
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,13 @@ from flowdesign.catalog import known_assets
 from flowdesign.checkpoints import CHECKPOINT
 from flowdesign.config import SFTConfig
 from flowdesign.policy import Anatomy, Policy, fingerprint
-from flowdesign.records import split_of_prompt
+from flowdesign.records import Record, RecordsError, Store, split_of_both, split_of_prompt
+from flowdesign.records.splits import split_of_workflow
 from flowdesign.sampling import Unconstrained
 from flowdesign.sft import measuring
 from flowdesign.sft import training as sft
-from flowdesign.tokens import VOCABULARY, Automaton, decode
+from flowdesign.sft.imported import pool_of
+from flowdesign.tokens import VOCABULARY, Automaton, decode, random_sentence, sentence_text
 
 GRAMMAR = Automaton(VOCABULARY, known_assets())
 FLAT = VOCABULARY.index("<ckpt:mini_flat>")
@@ -96,6 +100,70 @@ def test_a_warm_start_searches_for_what_the_ensemble_likes(config: SFTConfig) ->
     assert data.reward == 1.0
     assert len(set(sought)) > 8 and all(GRAMMAR.accepts(said) for said in sought)
     assert all(split_of_prompt(prompt) == "train" for prompt in data.prompts[12:])
+
+
+# --- imported graphs
+
+
+def _imports(folder: Path, count: int) -> list[tuple[str, tuple[int, ...]]]:
+    """Store records of every kind; the pairs that a policy may learn from."""
+    rng, wanted = random.Random(5), []
+    records = []
+    for number in range(count):
+        said = random_sentence(GRAMMAR, rng)
+        workflow = decode(said).workflow
+        assert workflow is not None
+        prompt, source = (
+            f"a star of year {number // 2}",
+            "import:years" if number % 3 else "playground",
+        )
+        sentence = "" if number % 5 == 0 else sentence_text(said)
+        records.append(Record(prompt, workflow, number, sentence=sentence, source=source))
+        split = split_of_both(split_of_prompt(prompt), split_of_workflow(workflow))
+        if source != "playground" and sentence and split == "train":
+            wanted.append((prompt, said))
+    with closing(Store.open(folder)) as store:
+        store.add(records)
+    return wanted
+
+
+def test_imported_graphs_are_learned_beside_random_ones(config: SFTConfig, tmp_path: Path) -> None:
+    wanted = _imports(tmp_path / "records", 60)
+    assert 10 < len(wanted) < 40
+    pool = pool_of(tmp_path / "run", str(tmp_path / "records"), GRAMMAR)
+    assert [(prompt, said) for prompt, all_said in pool.items() for said in all_said] == wanted
+    half = config.model_copy(update={"prompts": 8, "imported": 0.5})
+    data = sft.batch(half, 0, GRAMMAR, pool=pool)
+    assert data == sft.batch(half, 0, GRAMMAR, pool=pool) != sft.batch(half, 1, GRAMMAR, pool=pool)
+    pairs = list(zip(data.prompts, data.sentences, strict=True))
+    assert len(set(data.prompts[:8])) == 4 and not set(pairs[:8]) & set(wanted)
+    assert 4 <= len(pairs[8:]) <= 8 and set(pairs[8:]) <= set(wanted)
+
+
+def test_a_run_goes_on_with_the_imports_that_it_began_with(
+    config: SFTConfig, tmp_path: Path
+) -> None:
+    records = tmp_path / "records"
+    before = _imports(records, 40)
+    run = config.model_copy(update={"imported": 0.5, "records": str(records)})
+    check_that_it_goes_on_exactly(
+        run, lambda folder: sft.train(run, folder), tmp_path / "runs", CHECKPOINT
+    )
+    again = _imports(records, 80)
+    assert len(again) > len(before)
+    kept = pool_of(tmp_path / "runs" / "whole", str(records), GRAMMAR)
+    assert sum(map(len, kept.values())) == len(before)
+
+
+def test_without_imports_it_is_said_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(RecordsError, match="no records in"):
+        pool_of(tmp_path / "run", str(tmp_path), GRAMMAR)
+    with closing(Store.open(tmp_path)):
+        pass
+    with pytest.raises(RecordsError, match="Import some in the Data tab"):
+        pool_of(tmp_path / "run", str(tmp_path), GRAMMAR)
+    with pytest.raises(ValueError, match="together at most 1"):
+        SFTConfig(imported=0.6, warm=0.5)
 
 
 def test_a_warm_run_goes_on_from_a_policy(

@@ -50,13 +50,14 @@ def ask(view: Playground, prompt: str = "a red star", count: float = 2, seed: st
 def chosen(
     random: bool = False,
     temperature: float = 1.0,
+    top_p: float = 1.0,
     policy: str = "mine",
     scale: float = 1.0,
     beside: bool = False,
     free: bool = False,
 ) -> tuple[Any, ...]:
     """The settings after the seed."""
-    return random, temperature, False, policy, scale, beside, free
+    return random, temperature, top_p, False, policy, scale, beside, free
 
 
 # --- cards

@@ -12,6 +12,8 @@ A *warm* start, when asked for, draws workflows from about exp(reward / heat) in
 prompts: a random one is changed choice by choice in favour of what the reward ensemble expects more of
 (`flowdesign.search`). That distribution is the optimum of the objective that GRPO climbs towards.
 
+A share of the prompts may come with graphs that people made and imported (`flowdesign.sft.imported`).
+
 A step's data depends on the seed and the step's number alone and nothing else is random, so a
 checkpoint is weights, optimiser state and a number, and a resumed run repeats no step and skips none.
 """
@@ -39,6 +41,7 @@ from flowdesign.runs import Steps, folder_of
 from flowdesign.sampling import padded
 from flowdesign.scenes import random_prompt
 from flowdesign.search import search
+from flowdesign.sft.imported import Pool, drawn, pool_of
 from flowdesign.tokens import Automaton, random_sentence
 
 SCENE_SHARE = 0.7  # of the prompts; the rest is of the world outside the miniature
@@ -59,7 +62,7 @@ def train(config: SFTConfig, folder: Path) -> Steps:
 
     Metrics: loss and lawless (nats a token, see `losses`), grad_norm, and with a warm start the mean
     `reward` of what was searched for. Raises policy.PolicyError, reward.ensemble.RewardError,
-    tokens.VocabularyMismatch, runs.NotANumber.
+    tokens.VocabularyMismatch, runs.NotANumber, records.RecordsError.
     """
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
@@ -70,10 +73,17 @@ def train(config: SFTConfig, folder: Path) -> Steps:
         if config.warm
         else None
     )
+    pool = pool_of(folder, config.records, policy.automaton) if config.imported else None
     optimiser = optimiser_of(policy, config.lora_rate, config.rows_rate)
     for index in range(restore(folder, policy, optimiser).done, config.steps):
         with minding_memory("--prompts or --sentences in another run (--run NAME)"):
-            metrics = _update(policy, optimiser, config, index, bound)
+            metrics = _update(
+                policy,
+                optimiser,
+                config,
+                batch(config, index, policy.automaton, bound, pool),
+                index,
+            )
         try:
             yield Step(index, config.steps, metrics)
         except GeneratorExit:
@@ -83,13 +93,23 @@ def train(config: SFTConfig, folder: Path) -> Steps:
             save(folder, policy, optimiser, Place(index + 1))
 
 
-def batch(config: SFTConfig, index: int, language: Automaton, bound: Bound | None = None) -> Batch:
-    """The data of step `index`; `bound` is what is searched under, where a share is `warm`."""
+def batch(
+    config: SFTConfig,
+    index: int,
+    language: Automaton,
+    bound: Bound | None = None,
+    pool: Pool | None = None,
+) -> Batch:
+    """The data of step `index`; `bound` is what is searched under, where a share is `warm`, and `pool`
+    what people have made, where a share is `imported`."""
     rng = random.Random(f"sft/{config.seed}/{index}")
-    warm = round(config.prompts * config.warm)
-    prompts = [any_prompt(rng) for _ in range(config.prompts - warm)]
+    warm, imported = (round(config.prompts * share) for share in (config.warm, config.imported))
+    prompts = [any_prompt(rng) for _ in range(config.prompts - warm - imported)]
     repeated = _repeat(prompts, config.sentences)
     plain = [random_sentence(language, rng) for _ in repeated]
+    for prompt, said in drawn(pool, imported, config.sentences, rng) if pool else ():
+        repeated.append(prompt)
+        plain.append(said)
     if bound is None:
         return Batch(repeated, plain)
     sought = _repeat(to_learn_from(rng, warm), config.sentences)
@@ -125,11 +145,10 @@ def _update(
     policy: Policy,
     optimiser: torch.optim.AdamW,
     config: SFTConfig,
+    data: Batch,
     index: int,
-    bound: Bound | None,
 ) -> dict[str, float]:
     """One optimiser step on the data of step `index`."""
-    data = batch(config, index, policy.automaton, bound)
     logits = policy.logits(data.prompts, data.sentences)
     loss, lawless = losses(logits, data.sentences, policy.automaton)
     optimiser.zero_grad()
