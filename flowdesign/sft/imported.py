@@ -29,8 +29,8 @@ def pool_of(folder: Path, records: str, language: Automaton) -> Pool:
     """
     path = folder / KEPT
     if path.exists():
-        lines = map(json.loads, path.read_text("utf-8").splitlines())
-        return _grouped((line["prompt"], parse_sentence(line["sentence"])) for line in lines)
+        kept = map(json.loads, path.read_text("utf-8").splitlines())
+        return _grouped((one["prompt"], parse_sentence(one["sentence"])) for one in kept)
     place = Path(records) if records else DATA
     if not (place / "records.sqlite3").exists():
         raise RecordsError(f"There are no records in {place} to learn imported graphs from.")
