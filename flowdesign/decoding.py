@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlamaModel
 
+from flowdesign.lm import model_of
+
 PLACES = 16  # that a memory grows by
 KIND = (torch.float32, "cpu")  # of trunks that are read here
-
-
 Product = Callable[[Tensor], Tensor]  # of input vectors (..., inputs) with weights
 
 
@@ -66,15 +66,15 @@ class Decoder:
         """
         seen, positions = memory.extend(there)
         turn = self.rotate(vectors, positions)
-        counts = there.bool()  # what is padding takes part in nothing but attention
-        hidden = vectors[counts]
+        places = _Places(there)
+        hidden = places.take(vectors)
         for number, layer in enumerate(self.layers):
-            asked = _spread(layer.asks(layer.attention_norm(hidden)), counts)
+            asked = places.spread(layer.asks(layer.attention_norm(hidden)))
             heard = self._attend(asked, memory, number, seen, turn)
-            hidden = hidden + layer.answers(heard[counts])
+            hidden = hidden + layer.answers(places.take(heard))
             gate, value = layer.opens(layer.mlp_norm(hidden)).chunk(2, -1)
             hidden = hidden + layer.closes(functional.silu(gate) * value)
-        return _spread(self.norm(hidden), counts)
+        return places.spread(self.norm(hidden))
 
     def _attend(
         self, asked: Tensor, memory: Memory, number: int, seen: Tensor, turn: tuple[Tensor, Tensor]
@@ -109,9 +109,8 @@ class Memory:
         positions = self.there.sum(1, keepdim=True) + there.cumsum(1) - 1
         self.there = torch.cat([self.there, there], 1)
         self._used, time = self.there.shape[1], there.shape[1]
-        if (short := self._used - self._kept.shape[4]) > 0:
-            room = -(-short // PLACES) * PLACES
-            self._kept = functional.pad(self._kept, (0, 0, 0, room))
+        if (short := self._room - self._kept.shape[4]) > 0:
+            self._kept = functional.pad(self._kept, (0, 0, 0, short))
         earlier = torch.ones(time, self._used, dtype=torch.bool).tril(self._used - time)
         itself = torch.eye(self._used, dtype=torch.bool)[-time:]
         seen = (self.there[:, None, None] > 0) & earlier | itself  # padding sees itself
@@ -128,14 +127,39 @@ class Memory:
     def keep(self, indices: Sequence[int]) -> None:
         """Make the group these of its sequences, in this order; one may be taken many times."""
         places = torch.tensor(indices)
-        room = -(-self._used // PLACES) * PLACES
-        self._kept, self.there = self._kept[..., :room, :][:, :, places], self.there[places]
+        kept = self._kept[..., : self._room, :]
+        self._kept, self.there = kept[:, :, places], self.there[places]
+
+    @property
+    def _room(self) -> int:
+        """The places that are set aside for those that are used."""
+        return -(-self._used // PLACES) * PLACES
+
+
+class _Places:
+    """Which places of a group count. Padding takes part in attention only, not in products."""
+
+    def __init__(self, there: Tensor) -> None:
+        self.counts = there.bool()
+        self.all = bool(self.counts.all())
+
+    def take(self, vectors: Tensor) -> Tensor:
+        """Of vectors (group, time, width) those that count, one after the other."""
+        return vectors.flatten(0, 1) if self.all else vectors[self.counts]
+
+    def spread(self, vectors: Tensor) -> Tensor:
+        """Put them back, with 0 at the other places: (group, time, width)."""
+        if self.all:
+            return vectors.view(*self.counts.shape, -1)
+        found = vectors.new_zeros(*self.counts.shape, vectors.shape[-1])
+        found[self.counts] = vectors
+        return found
 
 
 def decoder_of(*trunks: Any) -> Decoder | None:
     """What reads like this trunk, as its weights are now, or like two of one base, each of them half of a
     group; None where only the library can."""
-    models = [t.get_base_model() if hasattr(t, "get_base_model") else t for t in trunks]
+    models = [model_of(trunk) for trunk in trunks]
     return Decoder(models) if all(map(_known, models)) else None
 
 
@@ -206,15 +230,6 @@ def _lora(linears: Sequence[Any]) -> tuple[Tensor, Tensor]:
 def _base(linear: Any) -> Tensor:
     found: Tensor = (linear.get_base_layer() if isinstance(linear, LoraLayer) else linear).weight
     return found.detach()
-
-
-def _spread(vectors: Tensor, counts: Tensor) -> Tensor:
-    """Vectors of the places that count, with 0 at the others: (group, time, width)."""
-    if counts.all():
-        return vectors.view(*counts.shape, -1)
-    found = vectors.new_zeros(*counts.shape, vectors.shape[-1])
-    found[counts] = vectors
-    return found
 
 
 def _turned(vectors: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:

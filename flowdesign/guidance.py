@@ -17,6 +17,7 @@ differs between scales is what the scale does.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -47,11 +48,11 @@ class Pair:
             )
         self.sft, self.grpo = sft, grpo
         decoder = decoder_of(sft.trunk, grpo.trunk)
-        self.opens = decoder.open if decoder else self._library()
-
-    def _library(self) -> Callable[[int], Reading]:
-        trunk = _both(self.sft.twin().trunk, self.grpo.trunk)
-        return lambda group: Context(trunk, group, self.sft.device)
+        self.opens: Callable[[int], Reading] = (
+            decoder.open
+            if decoder
+            else partial(Context, _both(sft.twin().trunk, grpo.trunk), device=sft.device)
+        )
 
     def at(self, scale: float) -> Speaker:
         """What speaks at this guidance scale. Raises BadRequest, a ValueError, for one out of range."""

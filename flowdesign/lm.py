@@ -126,10 +126,15 @@ def read(trunk: Any, vectors: Tensor, packed: Packed) -> Tensor:
     return hidden
 
 
+def model_of(trunk: Any) -> Any:
+    """The library's model of a trunk, without PEFT's wrapper where it has one."""
+    return trunk.get_base_model() if hasattr(trunk, "get_base_model") else trunk
+
+
 def split(trunk: Any, layers: int) -> tuple[Any, Any]:
     """A trunk in two: what reads input vectors as far as its uppermost `layers` layers, and what reads
     on from there. All weights are the trunk's own."""
-    model = trunk.get_base_model() if hasattr(trunk, "get_base_model") else trunk
+    model = model_of(trunk)
     at = len(model.layers) - layers
     return _part(model, model.layers[:at], nn.Identity()), _part(
         model, model.layers[at:], model.norm
@@ -146,8 +151,7 @@ def _part(model: Any, layers: nn.ModuleList, norm: nn.Module) -> Any:
 
 def _cache_argument(trunk: Any) -> str:
     """What a trunk's forward pass calls the cache: transformers renamed it in 5.24."""
-    model = trunk.get_base_model() if hasattr(trunk, "get_base_model") else trunk
-    names = inspect.signature(model.forward).parameters
+    names = inspect.signature(model_of(trunk).forward).parameters
     return "cache" if "cache" in names else "past_key_values"
 
 

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy, deepcopy
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -261,10 +262,10 @@ class Policy(Speaker):
     def open(self, prompts: Sequence[str]) -> "PolicySession":
         """Get ready to say a sentence after each prompt; equal prompts are read once."""
         decoder = self._decoder()
+        library = partial(lm.Context, self.trunk, device=self.device)
         with torch.no_grad():
-            if decoder is None:
-                return PolicySession(self.rows, self.read(prompts, self._library(self.trunk)))
-            return PolicySession(self.rows, self.read(prompts, decoder.open))
+            context = self.read(prompts, decoder.open if decoder else library)
+            return PolicySession(self.rows, context)
 
     def read(
         self, prompts: Sequence[str], opens: Callable[[int], Reading], copies: int = 1
@@ -282,9 +283,6 @@ class Policy(Speaker):
         places = [unique.index(prompt) for prompt in prompts]
         context.keep([copy * len(unique) + place for copy in range(copies) for place in places])
         return context
-
-    def _library(self, trunk: Any) -> Callable[[int], Reading]:
-        return lambda group: lm.Context(trunk, group, self.device)
 
     def _decoder(self) -> Decoder | None:
         """The weights as they are now, merged for saying workflows fast, where that can be done."""

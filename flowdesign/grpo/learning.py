@@ -17,10 +17,8 @@ from flowdesign.policy import Below, Policy, grammar_mask
 from flowdesign.sampling import log_probs, padded
 from flowdesign.search import Sentence
 
-SMALLEST_WEIGHT, GROWTH = (
-    1e-3,
-    0.3,
-)  # of an entropy that is minded: from which, and a step's exponent
+SMALLEST_WEIGHT = 1e-3  # of an entropy that is minded
+GROWTH = 0.3  # exponent of a step's change of that weight
 
 
 @dataclass

@@ -10,9 +10,9 @@ import numpy as np
 from flowdesign.grpo.rollout import earn, roll
 from flowdesign.grpo.yardsticks import SAMPLED, yardsticks
 from flowdesign.heldout import held_out
-from flowdesign.policy import ADAPTER, ROWS, Policy
+from flowdesign.policy import Policy, fingerprint
 from flowdesign.reward.bound import Bound
-from flowdesign.runs import digest_of, measured_now, write_figures
+from flowdesign.runs import measured_now, write_figures
 
 EACH = 8  # samples for each test prompt
 MANY = 500  # prompts with one sample, where so many samples are asked for
@@ -23,8 +23,7 @@ SEED = 1  # of prompts and samples; training and its looks have others
 def write_measured(policy: Policy, sft: Policy, bound: Bound, folder: Path, judged: int) -> None:
     """Measure the policy in `folder` on so many test prompts and keep the figures beside it."""
     figures = measure(policy, sft, bound, judged)
-    weights = digest_of(folder / name for name in (ADAPTER, ROWS))
-    write_figures(folder, figures | {"weights": weights})
+    write_figures(folder, figures | {"weights": fingerprint(folder)})
 
 
 def measure(policy: Policy, sft: Policy, bound: Bound, judged: int) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from flowdesign.grpo.learning import Learner, parts_of
 from flowdesign.grpo.measuring import write_measured
 from flowdesign.grpo.objective import SMALLEST_SPREAD, advantages, contrasted
 from flowdesign.grpo.rollout import Earned, earn, roll
-from flowdesign.grpo.yardsticks import Yardsticks, yardsticks
+from flowdesign.grpo.yardsticks import FOILS, Yardsticks, yardsticks
 from flowdesign.heldout import held_out, to_learn_from
 from flowdesign.policy import Policy
 from flowdesign.rates import rate
@@ -150,7 +150,7 @@ def look(
     `validation/reached` is how far it is from the best fixed workflow (0) to each prompt's best (1).
     """
     groups = roll(policy, prompts, EACH, seed=0)
-    earned = earn(bound, prompts, groups, foils=4)
+    earned = earn(bound, prompts, groups, FOILS)
     _keep_samples(folder, index, prompts, groups, earned.own)
     found = describe(earned, groups, known)
     told = {

@@ -27,6 +27,7 @@ from flowdesign.records.images import sha_of
 from flowdesign.records.record import (
     CHOICES,
     COMBINED,
+    IMPORTED,
     PREDICTED,
     BadRecord,
     Choice,
@@ -49,14 +50,16 @@ from flowdesign.records.splits import (
     split_of_both,
     split_of_prompt,
 )
-from flowdesign.records.store import DATA, Store
+from flowdesign.records.store import DATA, Store, is_store
 
 __all__ = [
+    "is_store",
     "CHOICES",
     "COMBINED",
     "PREDICTED",
     "COMPONENT_KINDS",
     "DATA",
+    "IMPORTED",
     "ORDERS",
     "SPLITS",
     "BadRecord",

@@ -21,7 +21,7 @@ from flowdesign.catalog import Installed, known_assets
 from flowdesign.nodes import MAX_SEED, NODES
 from flowdesign.records.identity import SEEDS, record_key
 from flowdesign.records.images import sha_of
-from flowdesign.records.record import BadRecord, Record, RecordsError, check_record
+from flowdesign.records.record import IMPORTED, BadRecord, Record, RecordsError, check_record
 from flowdesign.records.store import Store
 from flowdesign.tokens import NotInLanguage, encode, sentence_text
 from flowdesign.workflow import PROMPT, Workflow, is_link
@@ -71,7 +71,7 @@ def import_history(
         except _Skipped as reason:
             done.skipped[str(reason)] = done.skipped.get(str(reason), 0) + 1
             continue
-        record = replace(record, source=f"import:{source or name}")
+        record = replace(record, source=f"{IMPORTED}{source or name}")
         key, record = _told_apart(store, record, waiting)
         waiting[key] = (record, data)
         done.records += 1

@@ -58,6 +58,9 @@ class ExchangeError(RecordsError):
     """A file that cannot be imported."""
 
 
+IMPORTED = "import:"  # how the source of a record begins that was made elsewhere
+
+
 @dataclass(frozen=True)
 class Record:
     """A prompt, a workflow and a seed, and what became of them.

@@ -36,6 +36,11 @@ FILE = "records.sqlite3"
 ERASED = 1000  # records that one transaction removes for good
 
 
+def is_store(folder: Path) -> bool:
+    """Whether there are records in a folder; `Store.open` would begin a store."""
+    return (folder / FILE).exists()
+
+
 class Store(Finder):
     """Records, votes and ratings. All methods may be called from any thread.
 

@@ -21,7 +21,17 @@ from numpy.typing import NDArray
 
 from flowdesign.catalog import suggest
 from flowdesign.config import RewardConfig, listed
-from flowdesign.records import COMBINED, DATA, PREDICTED, Record, RecordsError, Split, Store, Vote
+from flowdesign.records import (
+    COMBINED,
+    DATA,
+    PREDICTED,
+    Record,
+    RecordsError,
+    Split,
+    Store,
+    Vote,
+    is_store,
+)
 from flowdesign.records.splits import split_of_prompt, split_of_workflow
 from flowdesign.shipped.packed import PACKED, unpack_all
 from flowdesign.standards import Reference, Standard, combine, read_reference
@@ -154,7 +164,7 @@ def read_table(config: RewardConfig) -> Table:
             raise RewardDataError(f"There are no shipped records in {PACKED}.")
         return make_table(unpack_all(), (), config, reference)
     folder = Path(config.records) if config.records else DATA
-    if not (folder / "records.sqlite3").exists():
+    if not is_store(folder):
         raise RewardDataError(
             f"There are no records in {folder}. Collect some (python -m flowdesign collect), or "
             f"learn from the shipped ones: --records {SHIPPED}"

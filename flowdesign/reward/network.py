@@ -38,10 +38,9 @@ class RewardModel(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.shape = shape
-        self.reader = READERS[shape.reader](encoder, shape)
-        reader = self.reader
+        self.reader = reader = READERS[shape.reader](encoder, shape)
         self.words = Words(shape.tokens, reader.words_width, reader.words_std, reader.roles)
-        self.head = nn.Linear(self.reader.width, 2 * shape.heads)
+        self.head = nn.Linear(reader.width, 2 * shape.heads)
         self.prior = Prior(shape)
         nn.init.zeros_(self.head.bias)
         # Logarithms of how often votes are ties, and of how sharply they follow the score.

@@ -95,28 +95,36 @@ class Network(nn.Module):
         return hidden
 
 
-class Pooled(nn.Module):
-    """A network over the mean of the prompt's hidden states and the sum of the sentence's words.
+class Heard(nn.Module):
+    """A reader for which a prompt is one vector: the mean of its hidden states.
 
-    Nothing in it is normalised but the prompt's mean, to a fixed length: layer norms, which tie all that
-    a word adds to what the others add, cost a fifth of the error on the miniature world.
+    Nothing in it is normalised but that mean, to a fixed length: layer norms, which tie all that a word
+    adds to what the others add, cost a fifth of the error on the miniature world.
     """
 
     words_std = 0.1  # of a word's vector at the start
-    roles = EACH
     length = 8.0  # of a prompt's vector
 
     def __init__(self, encoder: Encoder, shape: Shape) -> None:
         super().__init__()
         self.width = self.words_width = shape.width
         self.heard = nn.Sequential(nn.Linear(encoder.width, shape.width), nn.GELU())
-        self.network = Network(2 * shape.width, shape)
 
     def read_prompts(self, encoder: Encoder, pieces: Pieces) -> tuple[Tensor, Tensor]:
         """One vector for each prompt."""
         mean = mean_of(encoder.read(pieces), pieces.there)
         states = self.length * functional.normalize(mean, dim=-1)[:, None]
         return states, torch.ones_like(pieces.there[:, :1])
+
+
+class Pooled(Heard):
+    """A network over the prompt's vector and the sum of the sentence's words."""
+
+    roles = EACH
+
+    def __init__(self, encoder: Encoder, shape: Shape) -> None:
+        super().__init__(encoder, shape)
+        self.network = Network(2 * shape.width, shape)
 
     def forward(self, encoder: Encoder, prompts: Prompts, which: Tensor, said: Said) -> Tensor:
         """Sentences of pairs to (pairs, width)."""
@@ -126,7 +134,7 @@ class Pooled(nn.Module):
         return hidden
 
 
-class Staged(nn.Module):
+class Staged(Heard):
     """`Pooled` for what happens up to the first pass's end; then every later pass changes what is there.
 
     As a workflow is rendered: a pass takes the image so far and makes another of it, less or more. One
@@ -135,18 +143,13 @@ class Staged(nn.Module):
     of a pass holds wherever it stands, and a third pass needs no records of its own.
     """
 
-    words_std, length = Pooled.words_std, Pooled.length
     roles = (0, *[1] * (LAST - 1), 2)  # a word says the same in every later pass
 
     def __init__(self, encoder: Encoder, shape: Shape) -> None:
-        super().__init__()
-        self.width = self.words_width = shape.width
-        self.heard = nn.Sequential(nn.Linear(encoder.width, shape.width), nn.GELU())
+        super().__init__(encoder, shape)
         self.first = Network(2 * shape.width, shape)
         self.later = Network(4 * shape.width, shape)
         self.change = nn.Linear(shape.width, 2 * shape.width)
-
-    read_prompts = Pooled.read_prompts
 
     def forward(self, encoder: Encoder, prompts: Prompts, which: Tensor, said: Said) -> Tensor:
         """Sentences of pairs to (pairs, width)."""

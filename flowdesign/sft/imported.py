@@ -13,12 +13,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from flowdesign.records import DATA, RecordsError, Store, StoredRecord
+from flowdesign.records import DATA, IMPORTED, RecordsError, Store, StoredRecord, is_store
 from flowdesign.runs import replace_text
 from flowdesign.tokens import Automaton, UnknownToken, parse_sentence, sentence_text
 
 KEPT = "imported.jsonl"  # in the run's folder
-SOURCE = "import:"  # how the source of an imported record begins
 Pool = dict[str, list[tuple[int, ...]]]  # prompt -> its sentences
 
 
@@ -32,7 +31,7 @@ def pool_of(folder: Path, records: str, language: Automaton) -> Pool:
         kept = map(json.loads, path.read_text("utf-8").splitlines())
         return _grouped((one["prompt"], parse_sentence(one["sentence"])) for one in kept)
     place = Path(records) if records else DATA
-    if not (place / "records.sqlite3").exists():
+    if not is_store(place):
         raise RecordsError(f"There are no records in {place} to learn imported graphs from.")
     with closing(Store.open(place)) as store:
         pairs = list(said_in(store.stream(), language))
@@ -53,7 +52,7 @@ def said_in(
     """The prompts and sentences of imported records that a policy may learn from: of the training split,
     and of the language as it is here."""
     for record in records:
-        if not record.source.startswith(SOURCE) or not record.prompt or record.split != "train":
+        if not record.source.startswith(IMPORTED) or not record.prompt or record.split != "train":
             continue
         try:
             tokens = parse_sentence(record.sentence)

@@ -77,13 +77,8 @@ def train(config: SFTConfig, folder: Path) -> Steps:
     optimiser = optimiser_of(policy, config.lora_rate, config.rows_rate)
     for index in range(restore(folder, policy, optimiser).done, config.steps):
         with minding_memory("--prompts or --sentences in another run (--run NAME)"):
-            metrics = _update(
-                policy,
-                optimiser,
-                config,
-                batch(config, index, policy.automaton, bound, pool),
-                index,
-            )
+            data = batch(config, index, policy.automaton, bound, pool)
+            metrics = _update(policy, optimiser, config, index, data)
         try:
             yield Step(index, config.steps, metrics)
         except GeneratorExit:
@@ -145,8 +140,8 @@ def _update(
     policy: Policy,
     optimiser: torch.optim.AdamW,
     config: SFTConfig,
-    data: Batch,
     index: int,
+    data: Batch,
 ) -> dict[str, float]:
     """One optimiser step on the data of step `index`."""
     logits = policy.logits(data.prompts, data.sentences)

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from flowdesign.access import Person
-from flowdesign.records import ExchangeError, RecordsError, Store, exchange, history
+from flowdesign.records import IMPORTED, ExchangeError, RecordsError, Store, exchange, history
 from flowdesign.ui import cards, uploads
 from flowdesign.ui.gate import Gate
 from flowdesign.ui.handlers import QUIET, Updates
@@ -156,7 +156,7 @@ def _bring_table(job: Job, store: Store, table: Path, source: str) -> str:
         counted[0] = done.records
 
     counted = [0]
-    name = f"import:{source or clean_stem(table)}"
+    name = f"{IMPORTED}{source or clean_stem(table)}"
     try:
         done = exchange.import_records(store, table, name, noted)
     except ExchangeError as fault:

@@ -35,29 +35,13 @@ class Settings:
 
     def _build_drawing(self) -> None:
         """How designs are drawn."""
-        self.count = gr.Slider(
-            1, MAX_DESIGNS, value=4, step=1, label="Designs", elem_id="fd-count", buttons=[]
+        self.count = _slider("Designs", "fd-count", (1, MAX_DESIGNS), 4, 1)
+        about = "Lower is more alike, higher is more adventurous."
+        self.temperature = _slider(
+            "Temperature", "fd-temperature", (0.1, MAX_TEMPERATURE), 1.0, 0.1, about
         )
-        self.temperature = gr.Slider(
-            0.1,
-            MAX_TEMPERATURE,
-            value=1.0,
-            step=0.1,
-            label="Temperature",
-            info="Lower is more alike, higher is more adventurous.",
-            elem_id="fd-temperature",
-            buttons=[],
-        )
-        self.top_p = gr.Slider(
-            0.1,
-            1.0,
-            value=1.0,
-            step=0.05,
-            label="Top-p",
-            info="Below 1 leaves out the least likely words.",
-            elem_id="fd-top-p",
-            buttons=[],
-        )
+        about = "Below 1 leaves out the least likely words."
+        self.top_p = _slider("Top-p", "fd-top-p", (0.1, 1.0), 1.0, 0.05, about)
         self.ranked = _tick("Best first: order by the expected score", "fd-ranked")
         with gr.Row(elem_classes="fd-half"):
             self.seed = gr.Textbox(
@@ -68,16 +52,8 @@ class Settings:
     def _build_policy(self) -> None:
         """Which policy designs, and how far guidance goes."""
         self.policy = gr.Dropdown(label="Policy", elem_id="fd-policy", filterable=False)
-        self.scale = gr.Slider(
-            LEAST_SCALE,
-            MOST_SCALE,
-            value=1.0,
-            step=0.1,
-            label="Guidance scale s",
-            info=GUIDED,
-            elem_id="fd-guidance",
-            buttons=[],
-        )
+        ends = (LEAST_SCALE, MOST_SCALE)
+        self.scale = _slider("Guidance scale s", "fd-guidance", ends, 1.0, 0.1, GUIDED)
         self.beside = _tick("Side by side: before GRPO, after it, and guided", "fd-side")
         self.free = _tick("Without the grammar, to see what is not valid", "fd-free")
 
@@ -156,6 +132,19 @@ def read_seed(text: str) -> int:
 def chosen_seed(text: str | None) -> int:
     """The seed in the text box, a random one when it is empty. Raises BadRequest."""
     return read_seed(text) if text and text.strip() else random_seed()
+
+
+def _slider(
+    label: str,
+    elem_id: str,
+    ends: tuple[float, float],
+    value: float,
+    step: float,
+    info: str | None = None,
+) -> gr.Slider:
+    return gr.Slider(
+        *ends, value=value, step=step, label=label, info=info, elem_id=elem_id, buttons=[]
+    )
 
 
 def _tick(label: str, elem_id: str, value: bool = False) -> gr.Checkbox:
