@@ -158,7 +158,9 @@ class SFTConfig(RunConfig):
     warm: float = Field(
         0.0, ge=0, le=1, description="share of the prompts whose workflows are searched for"
     )
-    reward: str = Field("reward", description="run or folder of the ensemble to search under")
+    reward: str = Field(
+        "reward", description="run or folder of the ensemble to search under and to look with"
+    )
     trust: float = Field(1.0, ge=0, description="k of its reward: mean - k x spread")
     sweeps: int = Field(2, ge=1, description="times that the search visits every choice")
     heat: float = Field(
@@ -167,6 +169,7 @@ class SFTConfig(RunConfig):
         description="temperature of the search, in units of the reward; 0 takes the best",
     )
     warmup: int = Field(20, ge=0, description="steps until the peak learning rate")
+    evaluate_every: int = Field(25, ge=1, description="steps between two looks at what it says")
     save_every: int = Field(50, ge=1, description="steps between two checkpoints")
 
     @model_validator(mode="after")
@@ -351,6 +354,9 @@ class RewardConfig(RunConfig, WeightConfig):
     )
     beta: float = Field(
         0.5, ge=0, le=1, description="weight of the variance in the loss (beta-NLL)"
+    )
+    order_weight: float = Field(
+        1.0, ge=0, description="weight, in the loss, of the order of a prompt's workflows"
     )
     averaging: float = Field(
         0.98, ge=0, lt=1, description="share of the old in each step's running mean of the weights"

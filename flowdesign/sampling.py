@@ -203,6 +203,23 @@ def say(
         group = [group[place] for place in going]
 
 
+def roll(
+    speaker: Speaker, prompts: Sequence[str], size: int, seed: int, temperature: float = 1.0
+) -> list[list[tuple[int, ...]]]:
+    """Say `size` sentences for each prompt, under the grammar. They depend on the seed, the prompts and
+    their order."""
+    repeated = [prompt for prompt in prompts for _ in range(size)]
+    draw = Draw(seed, temperature)
+    found: dict[int, tuple[int, ...]] = {}
+    for first in range(0, len(repeated), GROUP):
+        indices = range(first, min(first + GROUP, len(repeated)))
+        session = speaker.open([repeated[index] for index in indices])
+        for said in say(session, indices, draw, speaker.automaton, speaker.begin):
+            found[said.index] = said.tokens
+    ordered = [found[index] for index in range(len(repeated))]
+    return [ordered[first : first + size] for first in range(0, len(ordered), size)]
+
+
 def sample_seed(seed: int, index: int) -> int:
     """The seed of sample `index` of a group: neighbouring seeds share no samples."""
     digest = hashlib.sha256(f"{seed}/{index}".encode()).digest()

@@ -15,7 +15,7 @@ import math
 import secrets
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -115,15 +115,14 @@ class Studio:
         between steps of any kind; when it says yes, `Stopped` is the last event. Closing the
         iterator stops the work as well. A `ranked` request says all designs before the first image,
         and the one with the highest lower bound comes first. One that asks for policies `beside` each
-        other gets rows of designs with equal chance, a column for each scale.
+        other gets rows of designs with equal chance, a column for each scale; the last one ranks them.
         """
         request = request.checked()
         known = [self.policies.check(request.policy, scale) for scale in request.scales]
         request = replace(request, policy=known[0].name)
         ask = _asking(cancel)
         columns = [self._drawn(request, scale, ask) for scale in request.scales]
-        ranked = request.ranked and self.critic is not None and not request.beside
-        found = _best_first(columns[0]) if ranked else _in_rows(columns)
+        found = _in_rows(columns, request.ranked and self.critic is not None)
         return self._until_stopped(self._render_all(found, ask))
 
     def render(
@@ -292,22 +291,24 @@ def _tokens(design: Design) -> tuple[int, ...]:
     return () if found.notes else found.tokens
 
 
-def _in_rows(columns: Sequence[Iterator[Designed | Failed]]) -> Iterator[Designed | Failed]:
-    """The first of each column, then the second of each, numbered in that order."""
-    for row, events in enumerate(zip(*columns, strict=True)):
-        for column, event in enumerate(events):
-            yield replace(event, index=row * len(columns) + column)
+def _in_rows(
+    columns: Sequence[Iterator[Designed | Failed]], ranked: bool
+) -> Iterator[Designed | Failed]:
+    """The first of each column, then the second of each, numbered in that order.
 
-
-def _best_first(found: Iterator[Designed | Failed]) -> Iterator[Designed | Failed]:
-    """All designs, the one with the highest lower bound first and numbered anew; failures last."""
-
-    def worth(event: Designed | Failed) -> float:
-        expected = event.expected if isinstance(event, Designed) else None
-        return math.inf if expected is None else -expected.bound
-
-    for index, event in enumerate(sorted(found, key=worth)):
+    Ranked, all are drawn first, and the row whose last design has the highest lower bound leads.
+    """
+    rows: Iterable[tuple[Designed | Failed, ...]] = zip(*columns, strict=True)
+    if ranked:
+        rows = sorted(rows, key=lambda row: -_worth(row[-1]))
+    for index, event in enumerate(itertools.chain.from_iterable(rows)):
         yield replace(event, index=index)
+
+
+def _worth(event: Designed | Failed) -> float:
+    """The lower bound of a design; failures and what the ensemble cannot judge are worth least."""
+    expected = event.expected if isinstance(event, Designed) else None
+    return -math.inf if expected is None else expected.bound
 
 
 def _asking(cancel: Cancel) -> Cancel:

@@ -73,3 +73,20 @@ def kill_at_random_moments(
         child.join()
         status = runs.read_status(folder)
         assert status is not None and status.state == "crashed"
+
+
+def check_that_kills_lose_nothing(
+    config: RunConfig, work: runs.Work, folder: Path, checkpoint: str, seed: int, longest: float
+) -> tuple[Path, Path]:
+    """SIGKILL at 20 random moments leaves the weights and metrics of a run that nobody killed.
+
+    Gives the folders of both. The config must have steps enough for 20 starts.
+    """
+    whole, parts = folder / "whole", folder / "parts"
+    for each in (whole, parts):
+        runs.prepare(each, config)
+    kill_at_random_moments(work, parts, 20, seed, longest)
+    for each in (whole, parts):
+        assert runs.execute(each, work).state == "finished"
+    check_that_they_are_equal(whole, parts, checkpoint, config.steps)
+    return whole, parts

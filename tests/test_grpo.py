@@ -11,11 +11,7 @@ import numpy as np
 import pytest
 import torch
 from reward_toys import REFERENCE, toy_config, toy_records
-from run_toys import (
-    check_that_it_goes_on_exactly,
-    check_that_they_are_equal,
-    kill_at_random_moments,
-)
+from run_toys import check_that_it_goes_on_exactly, check_that_kills_lose_nothing
 from toys import write_tiny_base
 
 from flowdesign import runs
@@ -26,13 +22,14 @@ from flowdesign.grpo import command, measuring
 from flowdesign.grpo import run as grpo
 from flowdesign.grpo.learning import Learner, parts_of
 from flowdesign.grpo.objective import advantages
-from flowdesign.grpo.rollout import earn, roll
+from flowdesign.grpo.rollout import earn
 from flowdesign.grpo.yardsticks import Yardsticks, best_fixed, yardsticks
 from flowdesign.policy import Anatomy, Policy
 from flowdesign.reward.bound import Bound
 from flowdesign.reward.data import make_table
 from flowdesign.reward.run import train as train_reward
-from flowdesign.sampling import log_probs
+from flowdesign.samples import SAMPLES, read_samples
+from flowdesign.sampling import log_probs, roll
 from flowdesign.tokens import VOCABULARY, random_sentence
 
 PROMPTS = ["a red circle, flat style", "a blue star, night style", "a green square"]
@@ -313,7 +310,7 @@ def test_a_stopped_run_goes_on_exactly(config: GRPOConfig, tmp_path: Path) -> No
     check_that_it_goes_on_exactly(
         config, lambda folder: grpo.train(config, folder), tmp_path, CHECKPOINT
     )
-    for name in (grpo.SAMPLES, grpo.YARDSTICKS):
+    for name in (SAMPLES, grpo.YARDSTICKS):
         assert (tmp_path / "whole" / name).read_text() == (tmp_path / "parts" / name).read_text()
 
 
@@ -322,14 +319,10 @@ def test_sigkill_at_20_random_moments_loses_and_repeats_no_step(
     config: GRPOConfig, tmp_path: Path
 ) -> None:
     long = config.model_copy(update={"steps": 90, "save_every": 4, "updates": 1})
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    for each in (whole, parts):
-        runs.prepare(each, long)
-    kill_at_random_moments(lambda folder: grpo.train(long, folder), parts, 20, 5, longest=0.4)
-    for each in (whole, parts):
-        assert runs.execute(each, lambda folder: grpo.train(long, folder)).state == "finished"
-    check_that_they_are_equal(whole, parts, CHECKPOINT, 90)
-    for name in (grpo.SAMPLES, grpo.YARDSTICKS):
+    whole, parts = check_that_kills_lose_nothing(
+        long, lambda folder: grpo.train(long, folder), tmp_path, CHECKPOINT, seed=5, longest=0.4
+    )
+    for name in (SAMPLES, grpo.YARDSTICKS):
         assert (whole / name).read_text() == (parts / name).read_text()
 
 
@@ -345,8 +338,8 @@ def test_a_run_says_how_it_goes_and_keeps_samples(config: GRPOConfig, tmp_path: 
     looks = [row for row in rows if "validation/reached" in row]
     assert [row["step"] for row in looks] == [2, 5]
     assert all(row["mean"] >= row["reward"] for row in rows)
-    samples = [json.loads(line) for line in (tmp_path / grpo.SAMPLES).read_text().splitlines()]
-    assert {sample["step"] for sample in samples} == {2, 5} and len(samples) == 6
+    samples = read_samples(tmp_path)
+    assert {sample.step for sample in samples} == {2, 5} and len(samples) == 6
     stored = json.loads((tmp_path / grpo.YARDSTICKS).read_text())
     assert Yardsticks(**stored).best >= stored["sft"]
     assert Policy.load(tmp_path, "fp32").sample(PROMPTS[0], 1, 0)[0].valid

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flowdesign import runs
 from flowdesign.catalog import known_assets
+from flowdesign.samples import Shown, keep_samples
 from flowdesign.tokens import VOCABULARY, Automaton, random_sentence, sentence_text
 from flowdesign.ui import policy_card
 
@@ -50,6 +51,12 @@ def test_of_many_looks_some_are_shown_with_the_first_and_the_newest(tmp_path: Pa
     found = [int(step) for step in re.findall(r"After step ([\d,]+):", shown.replace(",", ""))]
     assert found[0] == 1000 and found[-1] == 10
     assert policy_card.LOOKS <= len(found) <= policy_card.LOOKS + 1
+
+
+def test_samples_that_no_ensemble_judged_are_shown_without_a_score(tmp_path: Path) -> None:
+    keep_samples(tmp_path, 4, [Shown(4, "a star", "<ckpt:gone>")])
+    shown = policy_card.report(tmp_path)
+    assert "After step 5</summary>" in shown and "a star" in shown and "expected" not in shown
 
 
 def test_a_sentence_of_another_vocabulary_is_shown_as_it_is(tmp_path: Path) -> None:

@@ -10,13 +10,21 @@ import pytest
 import torch
 from reward_toys import REFERENCE, toy_config, toy_records
 from safetensors.torch import load_file, save_file
+from scipy import stats
 
 from flowdesign import runs
 from flowdesign.config import RewardConfig
 from flowdesign.records import Record, Vote, split_of_prompt
 from flowdesign.records.splits import split_of_workflow
 from flowdesign.reward.calibration import LEVELS, calibrate
-from flowdesign.reward.data import RewardDataError, Table, check_table, make_table, pairs_of
+from flowdesign.reward.data import (
+    NO_BALLOTS,
+    RewardDataError,
+    Table,
+    check_table,
+    make_table,
+    pairs_of,
+)
 from flowdesign.reward.encoder import Encoder
 from flowdesign.reward.ensemble import Ensemble, RewardError, RewardMismatch
 from flowdesign.reward.network import Output, Prior, RewardModel
@@ -27,6 +35,7 @@ from flowdesign.reward.training import (
     Trainee,
     bootstrap,
     disagreement,
+    disorder,
     likelihood,
 )
 from flowdesign.reward.words import LAST, Words
@@ -90,7 +99,7 @@ def test_training_rows_meet_no_held_out_prompt_and_no_held_out_sentence(table: T
 
 
 def test_failures_and_foreign_records_teach_nothing(
-    records: list[Record], config: RewardConfig
+    records: list[Record], config: RewardConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     odd = [
         replace(records[0], failure="out of memory"),
@@ -101,7 +110,9 @@ def test_failures_and_foreign_records_teach_nothing(
     ]
     with pytest.raises(RewardDataError, match="None of 5 records can teach"):
         make_table(odd, (), config, REFERENCE)
-    assert len(make_table([*odd, records[0]], (), config, REFERENCE)) == 1
+    with caplog.at_level("WARNING"):
+        assert len(make_table([*odd, records[0]], (), config, REFERENCE)) == 1
+    assert "5 of 6 records teach nothing: each must be a rendered workflow" in caplog.text
 
 
 def test_the_digest_is_of_what_is_learned_from(records: list[Record], config: RewardConfig) -> None:
@@ -172,7 +183,7 @@ def test_the_likelihood_is_that_of_every_image(table: Table) -> None:
     torch.manual_seed(0)
     mean, noise = torch.randn(len(pairs), 3), torch.rand(len(pairs), 3) + 0.2
     weights = torch.ones(len(pairs))
-    found = likelihood(Output(mean, noise), lessons, range(len(pairs)), weights, beta=0.0)
+    found = likelihood(Output(mean, noise), lessons, np.arange(len(pairs)), weights, beta=0.0)
     expected = 0.0
     for head, (name, weight) in enumerate(zip(table.heads, (1.0, 0.25, 0.25), strict=True)):
         scores = table.take(rows).scores[name]
@@ -188,10 +199,43 @@ def test_beta_gives_hard_pairs_the_gradient_of_a_squared_error(table: Table) -> 
     lessons = Lessons.of(table, table.training)
     mean = torch.zeros(1, 3, requires_grad=True)
     noise = torch.tensor([[0.1, 3.0, 1.0]])
-    likelihood(Output(mean, noise), lessons, [0], torch.ones(1), beta=1.0).backward()
+    likelihood(Output(mean, noise), lessons, np.array([0]), torch.ones(1), beta=1.0).backward()
     expected = -lessons.total[0] * torch.tensor([1.0, 0.25, 0.25])
     assert mean.grad is not None
     assert torch.allclose(mean.grad[0], expected, rtol=1e-4)
+
+
+def test_disorder_is_thurstones_model_of_each_prompts_workflows() -> None:
+    """Of five pairs of two prompts, one rendered twice; the last two scored the same."""
+    score, images = np.array([1.0, 0.5, -1.0, 0.3, 0.3]), np.array([1, 2, 1, 1, 1])
+    mean, noise = np.array([0.8, 0.9, -0.5, 2.0, 0.0]), np.array([0.3, 0.4, 0.2, 0.1, 0.1])
+    weights = np.array([1.0, 2.0, 3.0, 1.0, 1.0])
+    column = [
+        torch.tensor(values, dtype=torch.float32)[:, None] for values in (images, score * images)
+    ]
+    lessons = Lessons(
+        np.array([4, 4, 4, 7, 7]), np.arange(5), *column, column[1], (), (), NO_BALLOTS
+    )
+    learned = torch.tensor(mean, dtype=torch.float32)[:, None].requires_grad_()
+    output = Output(learned, torch.tensor(noise, dtype=torch.float32)[:, None])
+    order = [3, 0, 2, 1, 4]
+    found = disorder(
+        Output(output.mean[order], output.noise[order]), lessons, np.array(order),
+        torch.tensor(weights[order], dtype=torch.float32),
+    )  # fmt: skip
+    total = 0.0
+    for better, worse in ((0, 1), (0, 2), (1, 2)):
+        sd = np.hypot(*(noise[at] / np.sqrt(images[at]) for at in (better, worse)))
+        logs = stats.norm.logcdf((mean[better] - mean[worse]) / sd)
+        total -= weights[better] * weights[worse] * logs
+    assert found.item() == pytest.approx(total / (2 + 3 + 6), rel=1e-5)
+    found.backward()
+    assert (
+        learned.grad is not None and (learned.grad[:, 0] != 0).tolist() == [True] * 3 + [False] * 2
+    )
+    alone = np.array([0, 3])
+    apart = Output(output.mean[alone], output.noise[alone])
+    assert disorder(apart, lessons, alone, torch.ones(2)).item() == 0
 
 
 def test_a_missing_score_counts_for_nothing(records: list[Record], config: RewardConfig) -> None:

@@ -21,12 +21,12 @@ from flowdesign import runs
 from flowdesign.access import AccessConfig, Person
 from flowdesign.catalog import known_assets
 from flowdesign.config import RewardConfig, build
-from flowdesign.records import COMBINED, PREDICTED, Filter, Store
+from flowdesign.records import COMBINED, PREDICTED, PREDICTED_HIGH, PREDICTED_LOW, Filter, Store
 from flowdesign.request import Request
 from flowdesign.reward.pictures import FOLDER, keep_pictures, picture_name
 from flowdesign.studio import Designed, Rendered
 from flowdesign.tokens import VOCABULARY, parse_sentence
-from flowdesign.ui import plots, record_view, reward_card
+from flowdesign.ui import cards, plots, record_view, reward_card
 from flowdesign.ui.critics import Critics
 from flowdesign.ui.data import Data, Place
 from flowdesign.ui.data_filter import BLANK
@@ -264,6 +264,18 @@ def test_predictions_become_a_score_that_records_are_ordered_by(store: SharedSto
         assert row.scores[PREDICTED] == pytest.approx(high + len(row.prompt) / 1000)
 
 
+def test_a_tile_shows_the_prediction_with_its_interval(store: SharedStore) -> None:
+    view = data(store, ToyCritic())
+    before = record_view.tiles(store().find(Filter(), None, 30, "newest").rows, None)
+    view.actions.rescore(OWNER, "all", "", [PREDICTED], *BLANK)
+    finish(view)
+    rows = store().find(Filter(), None, 30, "newest").rows
+    after = record_view.tiles(rows, None)
+    assert "expected" not in before and after.count("expected ") == len(rows)
+    low, high = (rows[0].scores[name] for name in (PREDICTED_LOW, PREDICTED_HIGH))
+    assert f"({cards.signed(low)} to {cards.signed(high)})" in after
+
+
 def test_images_are_scored_and_texts_predicted_in_one_job(store: SharedStore) -> None:
     view = data(store, ToyCritic())
     view.actions.rescore(OWNER, "all", "", [PREDICTED, "sharpness"], *BLANK)
@@ -385,6 +397,19 @@ def test_designs_come_best_first_where_that_is_asked(tmp_path: Path) -> None:
     assert len(set(bounds)) == 2 and bounds == sorted(bounds, reverse=True)
     other = [e.expected.bound for e in designs(tmp_path, ToyCritic(), False) if type(e) is Designed]
     assert sorted(other) == sorted(bounds) and other != bounds
+
+
+def test_side_by_side_the_rows_are_ranked_by_their_last_design(tmp_path: Path) -> None:
+    asked = Request("a red star", 4, 3, ranked=True, policy="mine", scale=2.0, beside=True)
+    studio = toy_studio(tmp_path, critic=ToyCritic())
+    rows = [event for event in studio.design(asked) if isinstance(event, Rendered)]
+    assert [event.design.scale for event in rows] == [0.0, 1.0, 2.0] * 4
+    assert [event.index for event in rows] == list(range(12))
+    bounds = [event.expected.bound for event in rows[2::3] if event.expected]
+    assert len(bounds) == 4 and bounds == sorted(bounds, reverse=True)
+    assert [one.design.sentence for one in rows[1::3]] == [
+        one.design.sentence for one in rows[2::3]
+    ]
 
 
 @pytest.mark.parametrize("ranked", [True, False])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from reward_toys import REFERENCE, toy_config, toy_records, true_score
-from run_toys import check_that_it_goes_on_exactly
+from run_toys import check_that_it_goes_on_exactly, check_that_kills_lose_nothing
 from safetensors.torch import load_file
 from scipy import stats
 
@@ -73,6 +73,19 @@ def test_a_stopped_run_goes_on_exactly(config: RewardConfig, table: Table, tmp_p
     check_that_it_goes_on_exactly(
         config, lambda folder: train(config, folder, table), tmp_path, reward_run.CHECKPOINT
     )
+
+
+@pytest.mark.slow
+def test_sigkill_at_20_random_moments_loses_and_repeats_no_step(
+    config: RewardConfig, table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reward_run, "write_measured", lambda *_: None)
+    long = config.model_copy(update={"steps": 150, "save_every": 5, "patience": 150})
+    whole, parts = check_that_kills_lose_nothing(
+        long, lambda folder: train(long, folder, table), tmp_path, reward_run.CHECKPOINT, 7, 0.2
+    )
+    ours, theirs = (load_file(each / "member_0.safetensors") for each in (whole, parts))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_the_data_of_a_run_stay_as_they_were_at_its_start(

@@ -5,10 +5,11 @@ import random
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from run_toys import check_that_it_goes_on_exactly
+from run_toys import check_that_it_goes_on_exactly, check_that_kills_lose_nothing
 from toys import write_tiny_base
 
 from flowdesign.catalog import known_assets
@@ -17,10 +18,13 @@ from flowdesign.config import SFTConfig
 from flowdesign.policy import Anatomy, Policy, fingerprint
 from flowdesign.records import Record, RecordsError, Store, split_of_both, split_of_prompt
 from flowdesign.records.splits import split_of_workflow
+from flowdesign.reward.ensemble import RewardError
+from flowdesign.samples import read_samples
 from flowdesign.sampling import Unconstrained
 from flowdesign.sft import measuring
 from flowdesign.sft import training as sft
 from flowdesign.sft.imported import pool_of
+from flowdesign.sft.looking import SHOWN, judge_of, look
 from flowdesign.tokens import VOCABULARY, Automaton, decode, random_sentence, sentence_text
 
 GRAMMAR = Automaton(VOCABULARY, known_assets())
@@ -31,8 +35,9 @@ FLAT = VOCABULARY.index("<ckpt:mini_flat>")
 def config(tmp_path_factory: pytest.TempPathFactory) -> SFTConfig:
     base = str(write_tiny_base(tmp_path_factory.mktemp("base")))
     return SFTConfig(
-        base=base, steps=6, prompts=2, sentences=2, rank=4, warmup=1, save_every=2, seed=3
-    )
+        base=base, steps=6, prompts=2, sentences=2, rank=4, warmup=1, save_every=2, seed=3,
+        evaluate_every=4, reward="none",
+    )  # fmt: skip
 
 
 def test_a_step_has_its_own_data_and_always_the_same(config: SFTConfig) -> None:
@@ -77,6 +82,18 @@ def test_the_losses_against_numbers_worked_by_hand() -> None:
 def test_a_stopped_run_goes_on_exactly(config: SFTConfig, tmp_path: Path) -> None:
     check_that_it_goes_on_exactly(
         config, lambda folder: sft.train(config, folder), tmp_path, CHECKPOINT
+    )
+    whole, parts = (read_samples(tmp_path / name) for name in ("whole", "parts"))
+    assert whole == parts and [one.step for one in whole] == [3] * SHOWN + [5] * SHOWN
+
+
+@pytest.mark.slow
+def test_sigkill_at_20_random_moments_loses_and_repeats_no_step(
+    config: SFTConfig, tmp_path: Path
+) -> None:
+    long = config.model_copy(update={"steps": 120, "save_every": 5})
+    check_that_kills_lose_nothing(
+        long, lambda folder: sft.train(long, folder), tmp_path, CHECKPOINT, seed=6, longest=0.15
     )
 
 
@@ -138,6 +155,24 @@ def test_imported_graphs_are_learned_beside_random_ones(config: SFTConfig, tmp_p
     pairs = list(zip(data.prompts, data.sentences, strict=True))
     assert len(set(data.prompts[:8])) == 4 and not set(pairs[:8]) & set(wanted)
     assert 4 <= len(pairs[8:]) <= 8 and set(pairs[8:]) <= set(wanted)
+
+
+def test_a_look_says_what_an_ensemble_expects_where_there_is_one(
+    config: SFTConfig, tmp_path: Path
+) -> None:
+    policy = Policy.create(Anatomy(config.base, 4), "fp32", models=known_assets())
+    assert look(policy, None, tmp_path, 0) == {}
+    told = look(policy, Liking(), tmp_path, 4)  # type: ignore[arg-type]
+    first, second = (read_samples(tmp_path)[at : at + SHOWN] for at in (0, SHOWN))
+    assert [one.sentence for one in first] == [one.sentence for one in second]
+    assert {one.reward for one in first} == {None} and 0 <= told["validation/reward"] <= 1
+    assert [one.reward for one in second] == [float("mini_flat" in one.sentence) for one in second]
+
+
+def test_only_a_warm_start_needs_an_ensemble(config: SFTConfig, caplog: Any) -> None:
+    assert judge_of(config) is None and "without an expected score" in caplog.text
+    with pytest.raises(RewardError, match="No reward ensemble"):
+        judge_of(config.model_copy(update={"warm": 0.5}))
 
 
 def test_a_run_goes_on_with_the_imports_that_it_began_with(

@@ -64,11 +64,11 @@ def measure(quick: bool, say: Say) -> Measured:
 
 def _ours(steps: int, say: Say) -> tuple[list[float], int]:
     """Seconds of each step but the first, and the mean length of a sentence in tokens."""
-    from flowdesign.grpo.rollout import roll
     from flowdesign.grpo.run import learner_of, step
     from flowdesign.grpo.yardsticks import Yardsticks
     from flowdesign.policy import Policy
     from flowdesign.reward.bound import open_bound
+    from flowdesign.sampling import roll
     from flowdesign.tokens import random_sentence
 
     asked = {"prompts": PROMPTS, "group": GROUP, "at_once": PROMPTS, "foils": 1, "threads": THREADS}

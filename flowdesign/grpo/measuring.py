@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from flowdesign.grpo.rollout import earn, roll
+from flowdesign.grpo.rollout import earn
 from flowdesign.grpo.yardsticks import SAMPLED, yardsticks
 from flowdesign.heldout import held_out
 from flowdesign.policy import Policy, fingerprint
 from flowdesign.reward.bound import Bound
 from flowdesign.runs import measured_now, write_figures
+from flowdesign.sampling import roll
 
 EACH = 8  # samples for each test prompt
 MANY = 500  # prompts with one sample, where so many samples are asked for

@@ -9,10 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowdesign.policy import Policy
 from flowdesign.reward.bound import Bound
 from flowdesign.runs import NotANumber
-from flowdesign.sampling import GROUP, Draw, say
 from flowdesign.search import Sentence
 
 
@@ -30,23 +28,6 @@ class Earned:
         """How much more the workflows earn than they would for other prompts; 0 without any."""
         there = self.elsewhere.shape[-1] > 0
         return float((self.own - self.elsewhere.mean(-1)).mean()) if there else 0.0
-
-
-def roll(
-    policy: Policy, prompts: Sequence[str], size: int, seed: int, temperature: float = 1.0
-) -> list[list[Sentence]]:
-    """Say `size` workflows for each prompt, under the grammar. They depend on the seed, the prompts and
-    their order."""
-    repeated = [prompt for prompt in prompts for _ in range(size)]
-    draw = Draw(seed, temperature)
-    found: dict[int, Sentence] = {}
-    for first in range(0, len(repeated), GROUP):
-        indices = range(first, min(first + GROUP, len(repeated)))
-        session = policy.open([repeated[index] for index in indices])
-        for said in say(session, indices, draw, policy.automaton, policy.begin):
-            found[said.index] = said.tokens
-    ordered = [found[index] for index in range(len(repeated))]
-    return [ordered[first : first + size] for first in range(0, len(ordered), size)]
 
 
 def earn(

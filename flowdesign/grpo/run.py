@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,17 +27,18 @@ from flowdesign.catalog import known_assets
 from flowdesign.checkpoints import Place, optimiser_of
 from flowdesign.config import GRPOConfig, Step
 from flowdesign.device import minding_memory
-from flowdesign.grpo import SAMPLES
 from flowdesign.grpo.learning import Learner, parts_of
 from flowdesign.grpo.measuring import write_measured
 from flowdesign.grpo.objective import SMALLEST_SPREAD, advantages, contrasted
-from flowdesign.grpo.rollout import Earned, earn, roll
+from flowdesign.grpo.rollout import Earned, earn
 from flowdesign.grpo.yardsticks import FOILS, Yardsticks, yardsticks
 from flowdesign.heldout import held_out, to_learn_from
 from flowdesign.policy import Policy
 from flowdesign.rates import rate
 from flowdesign.reward.bound import Bound, open_bound
 from flowdesign.runs import Steps, folder_of, replace_text
+from flowdesign.samples import Shown, keep_samples
+from flowdesign.sampling import roll
 from flowdesign.search import Sentence
 from flowdesign.tokens import sentence_text
 
@@ -151,7 +151,9 @@ def look(
     """
     groups = roll(policy, prompts, EACH, seed=0)
     earned = earn(bound, prompts, groups, FOILS)
-    _keep_samples(folder, index, prompts, groups, earned.own)
+    firsts = zip(prompts[:SHOWN], groups, earned.own[:, 0].tolist(), strict=False)
+    shown = [Shown(index, prompt, sentence_text(said[0]), own) for prompt, said, own in firsts]
+    keep_samples(folder, index, shown)
     found = describe(earned, groups, known)
     told = {
         f"validation/{n}": found[n] for n in ("reward", "distinct", "prompt_gain", "prompt_share")
@@ -171,25 +173,6 @@ def _measured(
     found = yardsticks(bound.afresh(), sft, prompts, seed)
     replace_text(path, json.dumps(asdict(found), indent=2) + "\n")
     return found
-
-
-def _keep_samples(
-    folder: Path,
-    index: int,
-    prompts: Sequence[str],
-    groups: Sequence[Sequence[Sentence]],
-    rewards: Tensor,
-) -> None:
-    """Add the first sample of some prompts to the run's samples; a look that is repeated replaces."""
-    path = folder / SAMPLES
-    lines = path.read_text("utf-8").splitlines() if path.exists() else []
-    kept = [line for line in lines if json.loads(line)["step"] < index]
-    for prompt, group, own in list(zip(prompts, groups, rewards.tolist(), strict=True))[:SHOWN]:
-        told: Mapping[str, Any] = {
-            "step": index, "prompt": prompt, "sentence": sentence_text(group[0]), "reward": own[0],
-        }  # fmt: skip
-        kept.append(json.dumps(told))
-    replace_text(path, "\n".join(kept) + "\n")
 
 
 def _mean(values: Tensor) -> float:

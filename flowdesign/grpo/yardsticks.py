@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from flowdesign.grpo.rollout import earn, roll
+from flowdesign.grpo.rollout import earn
 from flowdesign.policy import Policy
 from flowdesign.reward.bound import Bound
+from flowdesign.sampling import roll
 from flowdesign.search import Sentence, search
 from flowdesign.tokens import Automaton, random_sentence
 

@@ -26,6 +26,8 @@ Choice = Literal["left", "right", "tie", "skip"]
 CHOICES: tuple[Choice, ...] = get_args(Choice)
 STARS = range(1, 6)
 PREDICTED = "predicted"  # the score under which is kept what a reward ensemble expects
+PREDICTED_LOW, PREDICTED_HIGH = "predicted_low", "predicted_high"  # its 90 % interval
+PREDICTIONS = (PREDICTED, PREDICTED_LOW, PREDICTED_HIGH)
 COMBINED = "combined"  # the scorer under which `Store.reweigh` keeps the weighted sum
 _SHA = re.compile(r"[0-9a-f]{64}")
 

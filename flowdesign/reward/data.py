@@ -9,6 +9,7 @@ RewardDataError   the records cannot teach a reward model; the message says why 
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -24,7 +25,7 @@ from flowdesign.config import RewardConfig, listed
 from flowdesign.records import (
     COMBINED,
     DATA,
-    PREDICTED,
+    PREDICTIONS,
     Record,
     RecordsError,
     Split,
@@ -37,6 +38,7 @@ from flowdesign.shipped.packed import PACKED, unpack_all
 from flowdesign.standards import Reference, Standard, combine, read_reference
 from flowdesign.tokens import VOCABULARY, UnknownToken, parse_sentence
 
+log = logging.getLogger(__name__)
 SHIPPED = "shipped"  # as `--records`: the packed records in assets/
 COMMON = 0.5  # share of the rows that a scorer must have judged to become a head
 FEWEST_PROMPTS = 2  # of the training split, and with different scores
@@ -257,12 +259,18 @@ class _Draft:
         return self.sentences[record.sentence]
 
     def table(self, votes: Iterable[Vote]) -> Table:
-        """Make the table."""
+        """Make the table; the log says how many records have no place in it."""
+        needed = (
+            "each must be a rendered workflow of the language with scores by "
+            f"{', '.join(self.config.weights)}."
+        )
         if not self.rows:
             raise RewardDataError(
-                f"None of {self.left_out} records can teach a reward model: each must be a rendered "
-                f"workflow of the language with scores by {', '.join(self.config.weights)}."
+                f"None of {self.left_out} records can teach a reward model: {needed}"
             )
+        if self.left_out:
+            many = self.left_out + len(self.rows)
+            log.warning("%d of %d records teach nothing: %s", self.left_out, many, needed)
         columns = np.array(self.rows, np.int64).T
         scores = self._columns()
         standards = {n: each for n, each in self.reference.standards.items() if n in scores}
@@ -279,7 +287,7 @@ class _Draft:
         for name, standard in self.reference.standards.items():
             raw = np.array([scores.get(name, math.nan) for scores in self.scores])
             known = np.isfinite(raw)
-            if name not in (self.config.held_out, PREDICTED) and known.mean() >= COMMON:
+            if name not in (self.config.held_out, *PREDICTIONS) and known.mean() >= COMMON:
                 columns[name] = np.where(known, (raw - standard.mean) / standard.sd, np.nan)
         return columns
 

@@ -36,7 +36,7 @@ from flowdesign.reward.calibration import USUAL, Calibration
 from flowdesign.reward.encoder import Encoder, Tuning
 from flowdesign.reward.network import RewardModel
 from flowdesign.reward.readers import READERS, Prompts, Shape
-from flowdesign.runs import digest_of
+from flowdesign.runs import digest_of, replace_text
 from flowdesign.sampling import padded
 from flowdesign.standards import Standard
 from flowdesign.tokens import VOCABULARY, Vocabulary
@@ -172,10 +172,14 @@ class Ensemble:
         return self.anatomy.weights
 
     def save(self, folder: Path) -> None:
-        """Write the ensemble; what is left of a larger one is removed."""
+        """Write the ensemble; what is left of a larger one is removed.
+
+        reward.json goes first and comes last, so whoever reads meanwhile, or after a crash, finds no
+        ensemble there and never a mixture of two.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.glob(member_file("*")):
-            old.unlink()
+        for old in (folder / HEAD, *folder.glob(member_file("*"))):
+            old.unlink(missing_ok=True)
         for number, model in enumerate(self.members):
             save_file(halves(model.kept()), folder / member_file(number))
         (folder / WORDS).write_text(self.vocabulary.to_json(), encoding="utf-8")
@@ -184,7 +188,7 @@ class Ensemble:
     def save_anatomy(self, folder: Path) -> None:
         """Write reward.json alone, as after calibration."""
         text = json.dumps(asdict(self.anatomy), indent=2) + "\n"
-        (folder / HEAD).write_text(text, encoding="utf-8")
+        replace_text(folder / HEAD, text)
 
     def predict(
         self,

@@ -188,11 +188,11 @@ class _Counted(Iterable[Mapping[str, float]]):
 
 def _stored(source: str | None) -> Iterator[Mapping[str, float]]:
     """Yield the scores of the stored records that have any."""
-    from flowdesign.records import PREDICTED, Filter, Store
+    from flowdesign.records import PREDICTIONS, Filter, Store
 
     with Store.open() as store:
         for record in store.stream(Filter(source=source)):
-            if scores := {n: v for n, v in record.scores.items() if n != PREDICTED}:
+            if scores := {n: v for n, v in record.scores.items() if n not in PREDICTIONS}:
                 yield scores
 
 

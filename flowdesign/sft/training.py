@@ -36,12 +36,13 @@ from flowdesign.elsewhere import other_prompt
 from flowdesign.heldout import to_learn_from
 from flowdesign.policy import Anatomy, Policy, grammar_mask
 from flowdesign.rates import rate
-from flowdesign.reward.bound import Bound, open_bound
+from flowdesign.reward.bound import Bound
 from flowdesign.runs import Steps, folder_of
 from flowdesign.sampling import padded
 from flowdesign.scenes import random_prompt
 from flowdesign.search import search
 from flowdesign.sft.imported import Pool, drawn, pool_of
+from flowdesign.sft.looking import judge_of, look
 from flowdesign.tokens import Automaton, random_sentence
 
 SCENE_SHARE = 0.7  # of the prompts; the rest is of the world outside the miniature
@@ -60,25 +61,24 @@ class Batch:
 def train(config: SFTConfig, folder: Path) -> Steps:
     """Train a policy in the run's folder, from its newest checkpoint on; yield every step.
 
-    Metrics: loss and lawless (nats a token, see `losses`), grad_norm, and with a warm start the mean
-    `reward` of what was searched for. Raises policy.PolicyError, reward.ensemble.RewardError,
+    Metrics: loss and lawless (nats a token, see `losses`), grad_norm, with a warm start the mean
+    `reward` of what was searched for, and now and then validation/reward (see `look`). Raises policy.PolicyError, reward.ensemble.RewardError,
     tokens.VocabularyMismatch, runs.NotANumber, records.RecordsError.
     """
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     policy = _start(config)
     policy.hold_below(config.layers)
-    bound = (
-        open_bound(config.reward, config.trust, config.device, config.threads)
-        if config.warm
-        else None
-    )
+    judge = judge_of(config)
+    bound = judge if config.warm else None
     pool = pool_of(folder, config.records, policy.automaton) if config.imported else None
     optimiser = optimiser_of(policy, config.lora_rate, config.rows_rate)
     for index in range(restore(folder, policy, optimiser).done, config.steps):
         with minding_memory("--prompts or --sentences in another run (--run NAME)"):
             data = batch(config, index, policy.automaton, bound, pool)
             metrics = _update(policy, optimiser, config, index, data)
+        if (index + 1) % config.evaluate_every == 0 or index + 1 == config.steps:
+            metrics |= look(policy, judge, folder, index)
         try:
             yield Step(index, config.steps, metrics)
         except GeneratorExit:

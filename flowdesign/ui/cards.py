@@ -123,7 +123,7 @@ def _expected(expected: Expected | None) -> list[str]:
     """What the reward ensemble says of a design, with its interval."""
     if expected is None:
         return []
-    words = f"expected {signed(expected.mean)} ({signed(expected.low)} to {signed(expected.high)})"
+    words = expected_words(expected.mean, expected.low, expected.high)
     return [chip(words, "fd-plain", EXPECTED)]
 
 
@@ -133,6 +133,11 @@ def _scored(expected: Expected | None, scored: float | None) -> list[str]:
         return []
     inside = expected is None or expected.low <= scored <= expected.high
     return [chip(f"scored {signed(scored)}", "fd-ok" if inside else "fd-warn", SCORED)]
+
+
+def expected_words(mean: float, low: float, high: float) -> str:
+    """What is expected of an image, with its 90 % interval."""
+    return f"expected {signed(mean)} ({signed(low)} to {signed(high)})"
 
 
 def signed(score: float) -> str:

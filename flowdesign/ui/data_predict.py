@@ -1,7 +1,7 @@
 """What a reward ensemble expects of records, from prompt and workflow alone.
 
-Kept under the name `records.PREDICTED` it can be filtered, sorted and charted as any score. It is no scorer: it
-has no weight, and reward models do not learn from it.
+Kept under the names `records.PREDICTIONS` it can be filtered, sorted and charted as any score. It is no
+scorer: it has no weight, and reward models do not learn from it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flowdesign.critic import Critic, Expected, expect
-from flowdesign.records import StoredRecord
+from flowdesign.records import PREDICTIONS, StoredRecord
 from flowdesign.tokens import UnknownToken, parse_sentence
 
 
@@ -27,6 +27,12 @@ def expected_of(critic: Critic, records: Sequence[StoredRecord]) -> list[Expecte
         for at, expected in zip(known, said, strict=True):
             found[at] = expected
     return found
+
+
+def kept_as(expected: Expected) -> dict[str, float]:
+    """The scores under which a record keeps what was expected of it."""
+    values = (expected.mean, expected.low, expected.high)
+    return dict(zip(PREDICTIONS, values, strict=True))
 
 
 def _sentence(record: StoredRecord) -> tuple[int, ...]:

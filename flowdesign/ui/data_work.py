@@ -18,7 +18,7 @@ from flowdesign.records import (
 )
 from flowdesign.records.exchange import Exported
 from flowdesign.scorers import Scorer, ScorerError, load, score_all
-from flowdesign.ui.data_predict import expected_of
+from flowdesign.ui.data_predict import expected_of, kept_as
 from flowdesign.ui.files import Exports
 from flowdesign.ui.jobs import Job, Told
 from flowdesign.ui.selection import Selection, in_groups, say
@@ -72,7 +72,7 @@ def _predict(job: Job, store: Store, chosen: Selection, critic: Critic) -> str:
         except ValueError as fault:
             raise Told(str(fault)) from fault
         rows = {
-            record.id or 0: {PREDICTED: expected.mean}
+            record.id or 0: kept_as(expected)
             for record, expected in zip(group, said, strict=True)
             if expected is not None
         }

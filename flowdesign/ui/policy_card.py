@@ -1,20 +1,18 @@
-"""What a policy says while GRPO improves it, as HTML: for some prompts, at every look: the newest
-is open, the others are folded.
+"""What a policy says while it learns, as HTML, for some prompts at every look: the newest is open, the
+others are folded.
 
-Read from samples.jsonl and figures.json of the run's folder (`flowdesign.grpo`).
+Read from samples.jsonl (`flowdesign.samples`) and figures.json (`flowdesign.grpo`) of the run's folder.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from functools import lru_cache
 from html import escape
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
-from flowdesign.grpo import SAMPLES
+from flowdesign.samples import SAMPLES, Shown, read_samples
 from flowdesign.tokens import UnknownToken, workflow_of
 from flowdesign.ui import cards
 from flowdesign.ui.train_metrics import figures_of
@@ -26,7 +24,7 @@ LOOKS = 10  # that are shown, evenly among those there were
 def report(folder: Path) -> str:
     """The card of the run in a folder; nothing before its first look."""
     path = folder / SAMPLES
-    return _worth(folder) + (_report(path, path.stat().st_mtime_ns) if path.exists() else "")
+    return _worth(folder) + (_report(folder, path.stat().st_mtime_ns) if path.exists() else "")
 
 
 def _worth(folder: Path) -> str:
@@ -56,53 +54,44 @@ def _worth(folder: Path) -> str:
 
 
 @lru_cache(maxsize=8)  # a page that watches a run asks every two seconds
-def _report(path: Path, changed: int) -> str:
-    samples = list(_samples(path))
+def _report(folder: Path, changed: int) -> str:
+    samples = read_samples(folder)
     if not samples:
         return ""
-    looks = sorted({sample["step"] for sample in samples})
+    looks = sorted({sample.step for sample in samples})
     every = -(-len(looks) // LOOKS)
     shown = sorted({looks[0], *looks[::-every]}, reverse=True)
     parts = [
-        _look(step, [one for one in samples if one["step"] == step], step == looks[-1])
+        _look(step, [one for one in samples if one.step == step], step == looks[-1])
         for step in shown
     ]
     return f"<h4>What it says</h4>{''.join(parts)}"
 
 
-def _samples(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The lines that can be read."""
-    for line in path.read_text("utf-8", errors="replace").splitlines():
-        try:
-            one = json.loads(line)
-            yield {
-                "step": int(one["step"]), "prompt": str(one["prompt"]),
-                "sentence": str(one["sentence"]), "reward": float(one["reward"]),
-            }  # fmt: skip
-        except (ValueError, TypeError, KeyError):
-            continue
-
-
-def _look(step: int, samples: list[Mapping[str, Any]], unfolded: bool) -> str:
+def _look(step: int, samples: Sequence[Shown], unfolded: bool) -> str:
     items = "".join(map(_item, samples))
-    earned = cards.signed(fmean(sample["reward"] for sample in samples))
+    known = [sample.reward for sample in samples if sample.reward is not None]
+    earned = f": {cards.signed(fmean(known))} on average" if known else ""
     return (
-        f"<details{' open' * unfolded}><summary>After step {step + 1:,}: {earned} on average"
+        f"<details{' open' * unfolded}><summary>After step {step + 1:,}{earned}"
         f'</summary><ul class="fd-misses fd-samples">{items}</ul></details>'
     )
 
 
-def _item(sample: Mapping[str, Any]) -> str:
-    chip = cards.chip(
-        f"{cards.signed(sample['reward'])} expected", "fd-plain", "Lower bound of the ensemble"
-    )
-    said = f"<code>{escape(sample['sentence'])}</code>"
-    workflow = _workflow(sample["sentence"])
+def _item(sample: Shown) -> str:
+    said = f"<code>{escape(sample.sentence)}</code>"
+    workflow = _workflow(sample.sentence)
     if workflow is not None:
         words = describe(workflow)
-        graph = cards.drawing(bind(workflow, sample["prompt"], 0), "Workflow", words)
+        graph = cards.drawing(bind(workflow, sample.prompt, 0), "Workflow", words)
         said = f'<p class="fd-say">{escape(words)}</p><details><summary>Graph</summary>{graph}</details>'
-    return f"<li><div><b>{escape(sample['prompt'])}</b>{chip}{said}</div></li>"
+    return f"<li><div><b>{escape(sample.prompt)}</b>{_earned(sample.reward)}{said}</div></li>"
+
+
+def _earned(reward: float | None) -> str:
+    if reward is None:
+        return ""
+    return cards.chip(f"{cards.signed(reward)} expected", "fd-plain", "Lower bound of the ensemble")
 
 
 def _workflow(sentence: str) -> Workflow | None:

@@ -14,7 +14,16 @@ from typing import Any
 
 from flowdesign.catalog import Installed
 from flowdesign.critic import Expected
-from flowdesign.records import COMBINED, PREDICTED, Rating, StoredRecord, Vote
+from flowdesign.records import (
+    COMBINED,
+    PREDICTED,
+    PREDICTED_HIGH,
+    PREDICTED_LOW,
+    PREDICTIONS,
+    Rating,
+    StoredRecord,
+    Vote,
+)
 from flowdesign.ui import cards
 from flowdesign.ui.charts import number
 from flowdesign.workflow import OF_VALUES, PROMPT, Workflow, bind, describe, every_problem
@@ -25,6 +34,8 @@ _NOTHING = Installed({})
 _DERIVED = {
     COMBINED: "weighted sum of the standardised scores",
     PREDICTED: "the combined score as a reward ensemble saw it, from prompt and workflow alone",
+    PREDICTED_LOW: "the lower end of its 90 % interval",
+    PREDICTED_HIGH: "the upper end of its 90 % interval",
 }
 _SPLIT_KINDS = {"train": "fd-plain", "validation": "fd-warn", "test": "fd-bad"}
 
@@ -67,9 +78,17 @@ def _tile(record: StoredRecord, scorer: str | None) -> str:
         f'<li class="fd-tile"><button type="button" data-record="{record.id}"'
         f' aria-label="{escape(words)}">{_small(record)}</button>'
         f'<div class="fd-tile-foot"><label title="Tick"><input type="checkbox"'
-        f' data-tick="{record.id}" aria-label="Tick record {record.id}"></label>{score}{split}</div>'
+        f' data-tick="{record.id}" aria-label="Tick record {record.id}"></label>{score}{split}</div>{_predicted(record)}'
         f'<p title="{escape(record.prompt)}">{escape(record.prompt) or "<i>no prompt</i>"}</p></li>'
     )
+
+
+def _predicted(record: StoredRecord) -> str:
+    """What was predicted of the record, with its interval, where that is kept."""
+    mean, low, high = (record.scores.get(name, math.nan) for name in PREDICTIONS)
+    if not math.isfinite(mean + low + high):
+        return ""
+    return f'<p class="fd-tile-said">{cards.expected_words(mean, low, high)}</p>'
 
 
 def _small(record: StoredRecord) -> str:

@@ -152,7 +152,10 @@ KINDS: tuple[Kind, ...] = (
             Preset(
                 "Quick demo",
                 "a few minutes on two CPU cores: the loss falls, the policy is still poor",
-                {"steps": 30, "prompts": 2, "sentences": 4, "warmup": 4, "save_every": 10},
+                {
+                    "steps": 30, "prompts": 2, "sentences": 4, "warmup": 4, "evaluate_every": 10,
+                    "save_every": 10,
+                },
             ),
             Preset(
                 "Warm start",
@@ -180,6 +183,7 @@ KINDS: tuple[Kind, ...] = (
             ("base", "dtype", "device", "warm", "sweeps"),
             Stated(13.6 / 36, None, "the shipped policy, on two shared CPU cores"),
         ),
+        policy_card.report,
     ),
     Kind(
         "collect",
