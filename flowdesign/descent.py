@@ -1,4 +1,4 @@
-"""The end of a step of training, when the gradients are there."""
+"""What every step of training does: set the learning rates, and update when the gradients are there."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from torch import Tensor
 from flowdesign.runs import NotANumber
 
 LARGEST_GRADIENT = 1.0
+
+
+def set_rates(optimiser: torch.optim.Optimizer, share: float) -> None:
+    """Give each group of weights this share of its peak learning rate, its "peak"."""
+    for group in optimiser.param_groups:
+        group["lr"] = group["peak"] * share
 
 
 def descend(

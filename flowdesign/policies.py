@@ -23,6 +23,7 @@ from flowdesign.runs import folder_of, read_status
 CHECKPOINTS = ROOT / "checkpoints"
 HEAD = "policy.json"
 USUAL = ("policy_grpo", "policy_sft")  # the first of these that is there is used unless asked
+GROUPS = "group"  # an option that GRPO has and SFT lacks
 KEPT = 4  # policies, and pairs of them, that stay loaded
 Found = TypeVar("Found")
 
@@ -74,8 +75,8 @@ class Policies:
         known = self.known(name)
         if scale and known.start is None:
             raise BadRequest(
-                f"'{known.name}' was not trained from another policy, so there is no guidance between "
-                "two: choose one that GRPO has improved."
+                f"'{known.name}' was not improved by GRPO, so there is no guidance between two policies: "
+                "choose one that was."
             )
         return known
 
@@ -113,8 +114,9 @@ def _known(folder: Path) -> Known | None:
     if status is None or status.state != "finished":
         return None
     try:
-        start = json.loads((folder / "config.json").read_text("utf-8")).get("start", "")
-    except (OSError, ValueError, AttributeError):
+        options = json.loads((folder / "config.json").read_text("utf-8"))
+        start = options["start"] if GROUPS in options else ""  # SFT may go on from a policy, too
+    except (OSError, ValueError, TypeError, KeyError):
         start = ""
     origin = folder_of(start) if isinstance(start, str) and start else None
     there = origin is not None and (origin / HEAD).exists()

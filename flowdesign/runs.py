@@ -5,6 +5,7 @@
     status.json     state, step, total, message; replaced atomically
     log.txt         what happened, with tracebacks
     alive.lock      locked for the life of the process, so that a crash shows
+    origin.json     digests of what the run was made from, where that can change
     STOP            asks the run to stop after the step it is in
     figures.json    how good the result is, measured when it was finished
 
@@ -75,6 +76,20 @@ class Status:
     pid: int = 0
     started: float = 0.0
     updated: float = 0.0
+
+
+def check_origin(folder: Path, digests: Mapping[str, str]) -> None:
+    """Note what a run is made from, by option. Raises RunConflict where it goes on from something else."""
+    path = folder / "origin.json"
+    if not path.exists():
+        replace_text(path, json.dumps(digests, indent=2) + "\n")
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))
+    if changed := [name for name, digest in digests.items() if before.get(name) != digest]:
+        raise RunConflict(
+            f"What --{' and --'.join(changed)} names has changed since the run in {folder} began: put it "
+            "back, or start another run (--run NAME)."
+        )
 
 
 def folder_of(name: str) -> Path:

@@ -314,6 +314,24 @@ def test_a_stopped_run_goes_on_exactly(config: GRPOConfig, tmp_path: Path) -> No
         assert (tmp_path / "whole" / name).read_text() == (tmp_path / "parts" / name).read_text()
 
 
+def test_a_run_does_not_go_on_with_another_ensemble_or_start(
+    config: GRPOConfig, parts: dict[str, str], tmp_path: Path
+) -> None:
+    runs.prepare(tmp_path, config)
+    begun = grpo.train(config, tmp_path)
+    next(begun)
+    begun.close()
+    head = Path(parts["reward"]) / "reward.json"
+    before = head.read_text()
+    try:
+        head.write_text(before + "\n")
+        with pytest.raises(runs.RunConflict, match="What --reward names has changed"):
+            next(grpo.train(config, tmp_path))
+    finally:
+        head.write_text(before)
+    assert next(grpo.train(config, tmp_path)).index == 1
+
+
 @pytest.mark.slow
 def test_sigkill_at_20_random_moments_loses_and_repeats_no_step(
     config: GRPOConfig, tmp_path: Path

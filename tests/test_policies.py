@@ -16,7 +16,10 @@ from flowdesign.request import BadRequest
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Finished: policy_sft, and better, which was trained from it. Unfinished: policy_grpo."""
+    """Finished: policy_sft, better, which GRPO made of it, and warm, which SFT made of it.
+
+    Unfinished: policy_grpo.
+    """
     base = str(write_tiny_base(tmp_path_factory.mktemp("base")))
     root = tmp_path_factory.mktemp("checkpoints")
     torch.manual_seed(0)
@@ -28,8 +31,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     start = str(root / "policy_sft")
     for name, policy, config, state in (
         ("policy_sft", sft, {}, "finished"),
-        ("better", better, {"start": start}, "finished"),
-        ("policy_grpo", better, {"start": start}, "stopped"),
+        ("better", better, {"start": start, "group": 8}, "finished"),
+        ("warm", better, {"start": start, "warm": 1.0}, "finished"),
+        ("policy_grpo", better, {"start": start, "group": 8}, "stopped"),
     ):
         policy.save(root / name)
         (root / name / "config.json").write_text(json.dumps(config))
@@ -42,7 +46,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_finished_policies_are_listed_the_usual_one_first(root: Path) -> None:
     policies = Policies(known_assets(), root)
-    assert [one.name for one in policies.all()] == ["policy_sft", "better"]
+    assert [one.name for one in policies.all()] == ["policy_sft", "better", "warm"]
     assert policies.known().name == "policy_sft" and policies.known("better").start
     with pytest.raises(BadRequest, match="Unknown policy 'beter'. Did you mean 'better'"):
         policies.known("beter")
@@ -62,8 +66,9 @@ def test_a_policy_speaks_alone_or_with_guidance(root: Path) -> None:
 def test_without_a_start_there_is_no_guidance(root: Path) -> None:
     policies = Policies(known_assets(), root)
     assert policies.speaker("policy_sft", 0.0) is policies.speaker("policy_sft")
-    with pytest.raises(BadRequest, match="'policy_sft' was not trained from another"):
-        policies.speaker("policy_sft", 2.0)
+    for name in ("policy_sft", "warm"):
+        with pytest.raises(BadRequest, match=f"'{name}' was not improved by GRPO"):
+            policies.speaker(name, 2.0)
 
 
 def test_the_base_is_held_once_and_a_new_version_is_read(root: Path) -> None:

@@ -26,6 +26,8 @@ from flowdesign.reward.snapshot import load_table, save_table
 from flowdesign.runs import NotANumber
 from flowdesign.ui import reward_card
 
+HELD_OUT = "<cfg:9>"
+
 
 @pytest.fixture(scope="module")
 def config(encoder: str) -> RewardConfig:
@@ -152,8 +154,7 @@ def test_what_is_far_from_the_data_is_measured(trained: Path, table: Table) -> N
     found = foreign(ensemble, table)
     assert set(found) <= {"prompts", "words"} and "prompts" in found
     assert all(each["low"] <= each["value"] <= each["high"] for each in found.values())
-    word = "<lora:night_crowd>"
-    assert "words" in foreign(ensemble, table, [word])
+    assert "words" in foreign(ensemble, table, [HELD_OUT])
 
 
 def test_an_ensemble_that_was_never_calibrated_is_not_measured(trained: Path, table: Table) -> None:
@@ -239,7 +240,7 @@ def test_an_ensemble_learns_a_rule_and_knows_where_it_was_not(
     monkeypatch.setattr(reward_run, "write_measured", lambda *_: None)  # takes long; see `trained`
     config = RewardConfig(
         tuning="frozen", members=2, width=64, steps=140, prompts=16, workflows=12, rate=1e-2,
-        warmup=10, evaluate_every=35, prior=0.3, dropout=0.1, averaging=0.9,
+        warmup=10, evaluate_every=35, prior=0.3, dropout=0.1, averaging=0.9, without=HELD_OUT,
     )  # fmt: skip
     table = make_table(toy_records(200, 12), (), config, REFERENCE)
     list(train(config, tmp_path, table))
@@ -258,7 +259,9 @@ def test_an_ensemble_learns_a_rule_and_knows_where_it_was_not(
     }
     scores = np.array([score[int(p), int(s)] for p, s in pairs])
     assert 0.8 < ((found.low <= scores) & (scores <= found.high)).mean() <= 1
-    foreign = ensemble.predict(["zzz qqq xxxxx jjjj wwww kkkkk"] * len(sentences), sentences)
-    assert foreign.spread.mean() > 1.15 * found.spread.mean()
+    gibberish = ensemble.predict(["zzz qqq xxxxx jjjj wwww kkkkk"] * len(sentences), sentences)
+    assert gibberish.spread.mean() > 1.15 * found.spread.mean()
+    growth = foreign(ensemble, table, config.left_out)
+    assert growth["words"]["value"] > 1.1 and growth["prompts"]["value"] > 1.1
     anatomy, _ = read_anatomy(tmp_path)
     assert anatomy.data == table.digest and anatomy.calibration is not None

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 import pytest
 import train_toys
-from train_toys import ToyConfig, finished, launcher, reaches
+from train_toys import ToyConfig, finished, launcher, reaches, toy
 
 from flowdesign import lease, runs
 from flowdesign.access import AccessConfig, Person
@@ -96,6 +96,32 @@ def test_starting_from_the_form_opens_the_run(start: Launcher) -> None:
     bad = part.begin(OWNER, Place(), (), *values)
     assert bad[part.command] == "" and "nothing was started" in bad[part.said]
     assert bad[part.wrong] == ("steps",)
+
+
+def test_a_preset_goes_on_from_the_newest_run_of_another(start: Launcher) -> None:
+    part = tab(start).new.parts[0]
+    base = part.form.fields["base"]
+    assert part.fill("Further")[base] == ""  # there is none yet
+    for name in ("older", "newer"):
+        finished(start.book.root, name)
+    finished(start.book.root, "longer", steps=7)
+    assert part.fill("Further")[base] == "newer" and part.fill("Long")[base] == ""
+
+
+def test_what_a_run_needs_and_is_not_there_is_told_at_its_option(start: Launcher) -> None:
+    part = tab(start).new.parts[0]
+    values = [one.value for one in part.form.inputs]
+    place = list(ToyConfig.model_fields).index("base")
+    values[place] = "gone"
+    told = part.begin(OWNER, Place(), (), *values)
+    assert "nothing was started" in told[part.said] and told[part.wrong] == ("base",)
+    assert "There is no state in 'gone'" in told[part.form.fields["base"]]["info"]
+    values[place] = finished(start.book.root, "there").name
+    assert part.check((), *values)[part.wrong] == ()
+    with lease.hold(start.book.root, "elsewhere"):  # what waits may go on from what comes before it
+        start.enqueue(part.form.kind, toy("soon"))
+        values[place] = "soon"
+        assert part.check((), *values)[part.wrong] == ()
 
 
 def test_a_busy_machine_offers_to_queue(start: Launcher) -> None:

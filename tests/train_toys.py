@@ -59,7 +59,7 @@ class OtherConfig(RunConfig, ScoreConfig):
 
 def kinds() -> tuple[Any, ...]:
     """The toy kinds, for a page."""
-    from flowdesign.ui.train_kinds import Cost, Kind, Preset, Stated, step_seconds
+    from flowdesign.ui.train_kinds import Cost, Kind, Preset, Stated, Thing, step_seconds
 
     def size(config: Any) -> float:
         return float(config.steps)
@@ -73,9 +73,12 @@ def kinds() -> tuple[Any, ...]:
         (
             Preset("Laptop", "a few steps"),
             Preset("Long", "many steps", {"steps": 2000, "pause": 0.05}),
+            Preset("Further", "on from six steps", {"steps": 9}, ("base", "toy", "Short")),
+            Preset("Short", "six steps", {"steps": 6}),
         ),
         Cost(size, pace, ("members",), Stated(2.0, 5e8, "a toy that was measured elsewhere")),
         report=lambda folder: f'<p id="fd-toy-report">Report of {folder.name}</p>',
+        needs=lambda config: {"base": Thing("state", "state.json")} if config.base else {},
     )  # fmt: skip
     other = Kind(
         "other", "Other: count too", "It has weights.", OtherConfig, ("steps", "weights"),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flowdesign.config import GRPOConfig
-from flowdesign.descent import descend
+from flowdesign.descent import descend, set_rates
 from flowdesign.grpo.objective import Loss, Weights, choices, loss_of
 from flowdesign.policy import Below, Policy, grammar_mask
 from flowdesign.sampling import log_probs, padded
@@ -85,8 +85,7 @@ class Learner:
 
         Raises NotANumber before weights would be spoiled.
         """
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["peak"] * share
+        set_rates(self.optimiser, share)
         told: dict[str, float] = {}
         for number in range(self.config.updates):
             found = self._update(parts)

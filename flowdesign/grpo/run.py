@@ -34,9 +34,11 @@ from flowdesign.grpo.rollout import Earned, earn
 from flowdesign.grpo.yardsticks import FOILS, Yardsticks, yardsticks
 from flowdesign.heldout import held_out, to_learn_from
 from flowdesign.policy import Policy
+from flowdesign.policy import fingerprint as policy_digest
 from flowdesign.rates import rate
 from flowdesign.reward.bound import Bound, open_bound
-from flowdesign.runs import Steps, folder_of, replace_text
+from flowdesign.reward.ensemble import fingerprint as reward_digest
+from flowdesign.runs import Steps, check_origin, folder_of, replace_text
 from flowdesign.samples import Shown, keep_samples
 from flowdesign.sampling import roll
 from flowdesign.search import Sentence
@@ -52,10 +54,13 @@ ENTROPY = "entropy_weight"
 def train(config: GRPOConfig, folder: Path) -> Steps:
     """Improve the policy in the run's folder, from its newest checkpoint on; yield every step.
 
-    Raises policy.PolicyError, reward.ensemble.RewardError, tokens.VocabularyMismatch, runs.NotANumber.
+    Raises policy.PolicyError, reward.ensemble.RewardError, tokens.VocabularyMismatch, runs.NotANumber,
+    and runs.RunConflict where the SFT policy or the ensemble has changed since the run began.
     """
     torch.set_num_threads(config.threads)
     bound, sft = bound_of(config), sft_of(config)
+    start, reward = folder_of(config.start), folder_of(config.reward)
+    check_origin(folder, {"start": policy_digest(start), "reward": reward_digest(reward)})
     learner = learner_of(config, sft)
     policy = learner.policy
     prompts = held_out("validation", VALIDATION, config.seed)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowdesign.config import RewardConfig
-from flowdesign.descent import descend
+from flowdesign.descent import descend, set_rates
 from flowdesign.rates import rate
 from flowdesign.reward.data import Ballots, Rows, Table, pairs_of
 from flowdesign.reward.network import Output, RewardModel
@@ -134,8 +134,7 @@ class Trainee:
 
         Raises NotANumber before the weights are touched.
         """
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["peak"] * rate(self.config, index)
+        set_rates(self.optimiser, rate(self.config, index))
         self.optimiser.zero_grad()
         self.model.leave_out(self._chance(index))
         found = self._learn_scores(self.batch(index))

@@ -30,14 +30,16 @@ from torch import Tensor
 from flowdesign.catalog import known_assets
 from flowdesign.checkpoints import Place, optimiser_of, restore, save
 from flowdesign.config import SFTConfig, Step
-from flowdesign.descent import descend
+from flowdesign.descent import descend, set_rates
 from flowdesign.device import minding_memory
 from flowdesign.elsewhere import other_prompt
 from flowdesign.heldout import to_learn_from
 from flowdesign.policy import Anatomy, Policy, grammar_mask
+from flowdesign.policy import fingerprint as policy_digest
 from flowdesign.rates import rate
 from flowdesign.reward.bound import Bound
-from flowdesign.runs import Steps, folder_of
+from flowdesign.reward.ensemble import fingerprint as reward_digest
+from flowdesign.runs import Steps, check_origin, folder_of
 from flowdesign.sampling import padded
 from flowdesign.scenes import random_prompt
 from flowdesign.search import search
@@ -62,8 +64,9 @@ def train(config: SFTConfig, folder: Path) -> Steps:
     """Train a policy in the run's folder, from its newest checkpoint on; yield every step.
 
     Metrics: loss and lawless (nats a token, see `losses`), grad_norm, with a warm start the mean
-    `reward` of what was searched for, and now and then validation/reward (see `look`). Raises policy.PolicyError, reward.ensemble.RewardError,
-    tokens.VocabularyMismatch, runs.NotANumber, records.RecordsError.
+    `reward` of what was searched for, and now and then validation/reward (see `look`). Raises
+    policy.PolicyError, reward.ensemble.RewardError, tokens.VocabularyMismatch, runs.NotANumber,
+    runs.RunConflict, records.RecordsError.
     """
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
@@ -71,6 +74,7 @@ def train(config: SFTConfig, folder: Path) -> Steps:
     policy.hold_below(config.layers)
     judge = judge_of(config)
     bound = judge if config.warm else None
+    check_origin(folder, _origin(config))
     pool = pool_of(folder, config.records, policy.automaton) if config.imported else None
     optimiser = optimiser_of(policy, config.lora_rate, config.rows_rate)
     for index in range(restore(folder, policy, optimiser).done, config.steps):
@@ -136,6 +140,12 @@ def _start(config: SFTConfig) -> Policy:
     return Policy.create(anatomy, config.dtype, config.device, models=known_assets())
 
 
+def _origin(config: SFTConfig) -> dict[str, str]:
+    """Digests of what the weights follow from beside the config."""
+    start = {"start": policy_digest(folder_of(config.start))} if config.start else {}
+    return start | ({"reward": reward_digest(folder_of(config.reward))} if config.warm else {})
+
+
 def _update(
     policy: Policy,
     optimiser: torch.optim.AdamW,
@@ -148,8 +158,7 @@ def _update(
     loss, lawless = losses(logits, data.sentences, policy.automaton)
     optimiser.zero_grad()
     (loss + config.grammar_weight * lawless).backward()
-    for group in optimiser.param_groups:
-        group["lr"] = group["peak"] * rate(config, index)
+    set_rates(optimiser, rate(config, index))
     told = {"loss": loss.item(), "lawless": lawless.item()}
     if data.reward is not None:
         told["reward"] = data.reward

@@ -23,17 +23,34 @@ from flowdesign.ui import policy_card, reward_card
 
 Rows = Sequence[Mapping[str, Any]]  # of metrics.jsonl
 
+
+@dataclass(frozen=True)
+class Thing:
+    """What a run may need: its name, and the file that makes a folder one."""
+
+    name: str
+    file: str
+
+
+POLICY = Thing("policy", "policy.json")
+ENSEMBLE = Thing("reward ensemble", "reward.json")
+
 # What comes with FlowDesign: to be looked at, not to be changed or removed.
 SHIPPED = frozenset({"policy_sft", "policy_grpo", "reward"})
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A choice of options: those that differ from the defaults, and what it is for."""
+    """A choice of options: those that differ from the defaults, and what it is for.
+
+    `after` (option, kind, preset): the option names the newest run of that kind that was finished with
+    that preset, where there is one.
+    """
 
     name: str
     about: str
     values: Mapping[str, Any] = field(default_factory=dict)
+    after: tuple[str, str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +84,8 @@ class Kind:
 
     `first` are the fields that the form shows at once, the others are folded away. `report` makes the
     HTML that stands below the curves of an opened run, from its folder; `told` are the figures that it
-    shows, which the table of figures leaves out.
+    shows, which the table of figures leaves out. `needs` gives the options of a config that name what
+    must be there.
     """
 
     name: str
@@ -79,6 +97,7 @@ class Kind:
     cost: Cost
     report: Callable[[Path], str] | None = None
     told: tuple[str, ...] = ()
+    needs: Callable[[Any], Mapping[str, Thing]] = lambda config: {}
 
 
 def step_seconds(rows: Rows) -> float | None:
@@ -98,6 +117,15 @@ def _stepwise(
         return None if seconds is None else seconds / units(config)
 
     return Cost(lambda config: config.steps * units(config), pace, same, stated)
+
+
+def _sft_needs(config: SFTConfig) -> Mapping[str, Thing]:
+    start = {"start": POLICY} if config.start else {}
+    return start | ({"reward": ENSEMBLE} if config.warm else {})
+
+
+def _grpo_needs(config: GRPOConfig) -> Mapping[str, Thing]:
+    return {"start": POLICY, "reward": ENSEMBLE}
 
 
 def _sft_units(config: SFTConfig) -> float:
@@ -148,13 +176,13 @@ KINDS: tuple[Kind, ...] = (
         SFTConfig,
         ("steps", "prompts", "sentences", "base", "dtype", "device"),
         (
-            Preset("Laptop", "the policy that is shipped: 220 steps on two CPU cores"),
+            Preset("Laptop", "the policy that is shipped: 220 steps on two CPU cores", {"threads": 2}),
             Preset(
                 "Quick demo",
                 "a few minutes on two CPU cores: the loss falls, the policy is still poor",
                 {
                     "steps": 30, "prompts": 2, "sentences": 4, "warmup": 4, "evaluate_every": 10,
-                    "save_every": 10,
+                    "save_every": 10, "threads": 2,
                 },
             ),
             Preset(
@@ -164,7 +192,7 @@ KINDS: tuple[Kind, ...] = (
                 {
                     "start": "policy_sft", "warm": 1.0, "heat": 0.03, "sweeps": 3, "prompts": 16,
                     "sentences": 2, "steps": 90, "warmup": 5, "rows_rate": 2e-3, "grammar_weight": 1.0,
-                    "save_every": 15,
+                    "save_every": 15, "threads": 2,
                 },
             ),
             Preset(
@@ -184,6 +212,7 @@ KINDS: tuple[Kind, ...] = (
             Stated(13.6 / 36, None, "the shipped policy, on two shared CPU cores"),
         ),
         policy_card.report,
+        needs=_sft_needs,
     ),
     Kind(
         "collect",
@@ -240,14 +269,16 @@ KINDS: tuple[Kind, ...] = (
         GRPOConfig,
         ("start", "reward", "steps", "prompts", "group", "contrast"),
         (
-            Preset("Laptop", "from the shipped policy, on two CPU cores"),
+            Preset("Laptop", "from the shipped policy, on two CPU cores", {"threads": 2}),
             Preset(
                 "Quick demo",
-                "a few minutes on two CPU cores: the reward begins to rise",
+                "a few minutes on two CPU cores: the reward begins to rise, from where the newest quick "
+                "demo of SFT ended, or else from the shipped policy",
                 {
                     "steps": 30, "prompts": 4, "group": 6, "evaluate_every": 10, "lora_rate": 1e-3,
-                    "judged": 16,
+                    "judged": 16, "threads": 2,
                 },
+                ("start", "sft", "Quick demo"),
             ),
             Preset(
                 "Paper",
@@ -257,11 +288,13 @@ KINDS: tuple[Kind, ...] = (
                     "start": "policy_sft_8b", "device": "cuda", "steps": 1000, "prompts": 16, "group": 8,
                     "lora_rate": 5e-5, "rows_rate": 2e-4,
                 },
+                ("start", "sft", "Paper"),
             ),
         ),
         _stepwise(_grpo_units, ("start", "dtype", "device", "layers")),
         policy_card.report,
         ("reward", "distinct"),
+        _grpo_needs,
     ),
     Kind(
         "zoo",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
@@ -78,7 +78,7 @@ class _Part:
         self.launcher, self.book, self.gate = launcher, launcher.book, gate
         self.form = KindForm(kind, self.book.free_name(kind), visible)
         self.name = self.form.fields["run"]
-        first = self.form.check([one.value for one in self.form.inputs])
+        first = self._read([one.value for one in self.form.inputs])
         with self.form.column:
             self.wrong = gr.State(())  # the fields that are marked
             self.expected = cards.html(self._expect(first), elem_id=f"fd-expect-{kind.name}")
@@ -113,7 +113,7 @@ class _Part:
             **NEWEST_WINS,
         )  # fmt: skip
         filled = [form.about, *form.inputs]
-        form.preset.input(gate.reads(form.fill), form.preset, filled, **QUIET)
+        form.preset.input(gate.reads(self.fill), form.preset, filled, **QUIET)
         inputs = [place, self.wrong, *form.inputs]
         shown = [*self._checked, self.said, self.queue, *outputs]
         starting = gate.writes("run", self.begin)
@@ -127,16 +127,30 @@ class _Part:
             return {}
         return {self.name: self.book.free_name(self.form.kind)}
 
+    def fill(self, preset: str) -> Updates:
+        """Put a preset's values into the form; it may go on from where another run ended."""
+        updates, form = self.form.fill(preset), self.form
+        after = next((one.after for one in form.kind.presets if one.name == preset), None)
+        if after and (run := self.book.newest(*after[1:])):
+            updates[form.fields[after[0]]] = run
+        return updates
+
+    def _read(self, values: Sequence[Any]) -> Checked:
+        """What the form holds, as a config of a run that can begin, or what is wrong with it."""
+        found = self.form.check(values)
+        lacking = self.book.lacking(self.form.kind, found.config) if found.config else {}
+        return Checked(None, lacking) if lacking else found
+
     def check(self, wrong: tuple[str, ...], *values: Any) -> Updates:
         """Show the command and the cost of what the form holds now, or what is wrong with it."""
-        found = self.form.check(values)
+        found = self._read(values)
         updates = self.form.mark(found.faults, wrong or ())
         updates[self.wrong] = tuple(found.faults)
         return updates | {self.command: self._command(found), self.expected: self._expect(found)}
 
     def begin(self, person: Person, place: Any, wrong: tuple[str, ...], *values: Any) -> Updates:
         """Start the run; while another is at work, say which and offer to queue."""
-        found = self.form.check(values)
+        found = self._read(values)
         if found.config is None:
             return self.check(wrong, *values) | self._told(FIX)
         try:
@@ -150,7 +164,7 @@ class _Part:
 
     def wait(self, person: Person, place: Any, wrong: tuple[str, ...], *values: Any) -> Updates:
         """Put the run into the queue."""
-        found = self.form.check(values)
+        found = self._read(values)
         if found.config is None:
             return self.check(wrong, *values) | self._told(FIX)
         try:

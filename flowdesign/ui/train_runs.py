@@ -136,6 +136,28 @@ class RunBook:
                     continue  # it tells nothing about time
         return found
 
+    def newest(self, kind: str, preset: str) -> str | None:
+        """The run of a kind that was finished last with the options of a preset."""
+        wanted = next((one.values for one in self.kinds[kind].presets if one.name == preset), {})
+        for run in self.all():
+            if run.kind is self.kinds[kind] and run.state == "finished":
+                options = self.options(run.folder)
+                if all(options.get(name) == value for name, value in wanted.items()):
+                    return run.name
+        return None
+
+    def lacking(self, kind: Kind, config: RunConfig) -> dict[str, str]:
+        """What the config names and is not there, nor being made: a message for each option."""
+        found = {}
+        for name, thing in kind.needs(config).items():
+            value = str(getattr(config, name))
+            there = any((place / thing.file).exists() for place in (self.root / value, Path(value)))
+            if not there and not any(run.open and run.name == value for run in self.all()):
+                found[name] = (
+                    f"There is no {thing.name} in '{value}': train one first, or name another"
+                )
+        return found
+
     def free_name(self, kind: Kind) -> str:
         """A name for the next run of this kind that no folder has."""
         number = 1
