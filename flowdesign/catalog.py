@@ -43,7 +43,24 @@ SCHEDULERS = (
     "ddim_uniform",
     "beta",
 )
-UNSPOKEN_SCHEDULERS = ("kl_optimal",)  # rendered when a file asks for them, but no words
+# What is rendered when a file asks for it, but is no word.
+UNSPOKEN_SAMPLERS = (
+    "heunpp2",
+    "dpm_2",
+    "dpm_2_ancestral",
+    "lms",
+    "dpmpp_2s_ancestral",
+    "dpmpp_2m_sde_heun",
+    "dpmpp_3m_sde",
+    "ddpm",
+    "ipndm",
+    "deis",
+    "res_multistep",
+    "res_multistep_ancestral",
+    "gradient_estimation",
+    "uni_pc_bh2",
+)
+UNSPOKEN_SCHEDULERS = ("kl_optimal", "linear_quadratic")
 
 PREFIXES = ("", "crisp, ", "clean, ", "crisp, clean, ")  # put before the prompt
 NEGATIVES = ("", "blurry", "messy", "blurry, messy")

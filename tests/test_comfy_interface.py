@@ -12,7 +12,6 @@ from language_toys import KNOWN, txt2img
 from flowdesign.comfy import Imported, from_json
 from flowdesign.comfy import to_ui as ui_of
 from flowdesign.comfy.interface import resolve
-from flowdesign.nodes import NODES
 from flowdesign.workflow import MAX_NODES, bind, canonical
 
 PAIRS = Path(__file__).parent / "data" / "comfyui"
@@ -129,17 +128,164 @@ def test_a_long_chain_of_reroutes_costs_its_length() -> None:
     assert time.process_time() - started < 2
 
 
-def test_what_is_not_read_is_named() -> None:
-    def subgraph(ui: dict[str, Any], types: dict[str, Any]) -> None:
-        ui["definitions"] = {"subgraphs": [{"id": "a-b-c", "nodes": []}]}
-        types["VAEDecode"]["type"] = "a-b-c"
-
+def test_what_is_not_known_is_named() -> None:
     def unknown(ui: dict[str, Any], types: dict[str, Any]) -> None:
         types["KSampler"]["type"] = "KSamplerWithNoise"
 
-    assert [p.code for p in ui_with(subgraph).problems][0] == "unsupported_subgraph"
     (problem,) = ui_with(unknown).problems
     assert "Unknown node type 'KSamplerWithNoise'. Did you mean 'KSampler" in problem.message
+
+
+# --- subgraphs -----------------------------------------------------------------------------------
+
+
+def link(number: int, origin: tuple[int, int], target: tuple[int, int]) -> dict[str, Any]:
+    names = ("id", "origin_id", "origin_slot", "target_id", "target_slot")
+    return dict(zip(names, (number, *origin, *target), strict=True))
+
+
+def enclose(ui: dict[str, Any], node: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Put a node into a subgraph of its own; in its place stands an instance, which is returned."""
+    inner = json.loads(json.dumps(node)) | {"id": 3}
+    slots = inner["inputs"]
+    links = [link(at, (-10, at), (3, at)) for at, _ in enumerate(slots)]
+    for at, each in enumerate(slots):
+        each["link"] = at
+    links += [link(100 + at, (3, at), (-20, at)) for at, _ in enumerate(inner["outputs"])]
+    names = [{"name": f"in {each['name']}"} for each in slots]
+    definition = {"id": kind, "nodes": [inner], "links": links, "inputs": names}
+    ui.setdefault("definitions", {}).setdefault("subgraphs", []).append(definition)
+    for each, name in zip(node["inputs"], names, strict=True):
+        each |= name
+    node["inputs"].reverse()  # they are told apart by their names
+    node |= {"type": kind, "widgets_values": []}
+    return node
+
+
+def test_subgraphs_are_opened_however_deep_they_are() -> None:
+    def once(ui: dict[str, Any], types: dict[str, Any]) -> None:
+        enclose(ui, types["KSampler"], "a-b-c")
+
+    def twice(ui: dict[str, Any], types: dict[str, Any]) -> None:
+        once(ui, types)
+        enclose(ui, types["KSampler"], "d-e-f")
+
+    ui = ui_of(canonical(bind(txt2img(), "a red star", 7)))
+    number = next(node["id"] for node in ui["nodes"] if node["type"] == "KSampler")
+    for change, name in ((once, f"{number}:3"), (twice, f"{number}:3:3")):
+        assert canonical(ui_with(change).workflow or {}) == GOOD.workflow
+        copy = json.loads(json.dumps(ui))
+        change(copy, {each["type"]: each for each in copy["nodes"]})
+        graph, problems = resolve(copy)
+        assert graph[name]["class_type"] == "KSampler" and not problems
+        assert [name, 0] in graph[next(k for k in graph if graph[k]["class_type"] == "VAEDecode")][
+            "inputs"
+        ].values()
+
+
+def opened(change: Any) -> dict[str, Any]:
+    """The inputs of the KSampler that is left after a change to the smallest workflow."""
+    ui = ui_of(canonical(bind(txt2img(), "a red star", 7)))
+    change(ui, {each["type"]: each for each in ui["nodes"]})
+    graph, problems = resolve(ui)
+    assert not problems
+    (found,) = [each for each in graph.values() if each["class_type"] == "KSampler"]
+    return dict(found["inputs"])
+
+
+def test_promoted_widgets_have_the_values_of_the_instance() -> None:
+    def proxies(ui: dict[str, Any], types: dict[str, Any]) -> None:
+        instance = enclose(ui, types["KSampler"], "a-b-c")
+        instance["properties"] = {"proxyWidgets": [["3", "steps"], [3, "seed"]]}
+        instance["widgets_values"] = [17, 99]
+
+    def nested(ui: dict[str, Any], types: dict[str, Any]) -> None:
+        proxies(ui, types)
+        instance = enclose(ui, types["KSampler"], "d-e-f")
+        inner = ui["definitions"]["subgraphs"][-1]["nodes"][0]
+        inner["widgets_values"] = [17, 99]
+        instance["properties"] = {"proxyWidgets": [["3", "3: seed"]]}
+        instance["widgets_values"] = [100]
+
+    def of_inputs(ui: dict[str, Any], types: dict[str, Any]) -> None:
+        seed = {"name": "seed", "type": "INT", "widget": {"name": "seed"}, "link": None}
+        types["KSampler"]["inputs"].append(seed)
+        instance = enclose(ui, types["KSampler"], "a-b-c")
+        instance["properties"] = {"proxyWidgets": [["3", "steps"]]}
+        instance["widgets_values"] = [5, 18]
+
+    plain = opened(lambda ui, types: None)
+    assert opened(proxies) == plain | {"steps": 17, "seed": 99}
+    assert opened(nested) == plain | {"steps": 17, "seed": 100}
+    assert opened(of_inputs) == plain | {"seed": 5, "steps": 18}
+
+
+def test_a_subgraph_that_is_bypassed_or_muted_is_not_opened() -> None:
+    def bypassed(ui: dict[str, Any], types: dict[str, Any]) -> None:
+        new = passing("LatentUpscaleBy", "LATENT", widgets_values=["area", 2.0])
+        insert(ui, new, "LATENT")
+        enclose(ui, new, "a-b-c")["mode"] = 4
+
+    def muted(ui: dict[str, Any], types: dict[str, Any]) -> None:
+        enclose(ui, types["VAEDecode"], "a-b-c")["mode"] = 2
+
+    assert ui_with(bypassed) == GOOD
+    assert [p.code for p in ui_with(muted).problems] == ["required_input_missing"]
+
+
+def test_subgraphs_without_an_end_are_told() -> None:
+    def inside_itself(ui: dict[str, Any], types: dict[str, Any]) -> None:
+        enclose(ui, types["VAEDecode"], "a-b-c")
+        ui["definitions"]["subgraphs"][0]["nodes"][0]["type"] = "a-b-c"
+
+    def by_two(ui: dict[str, Any], types: dict[str, Any]) -> None:
+        inside_itself(ui, types)
+        nodes = ui["definitions"]["subgraphs"][0]["nodes"]
+        nodes.append(nodes[0] | {"id": 4})
+
+    assert ui_with(inside_itself).problems[0].code == "unsupported_subgraph"
+    assert [p.code for p in ui_with(by_two).problems] == ["too_many_nodes"]
+
+
+def test_a_group_node_has_its_nodes_values_one_after_the_other() -> None:
+    def group(ui: dict[str, Any], types: dict[str, Any]) -> None:
+        """The sampler and, behind it, a node that makes the image larger, in one."""
+        sampler = types["KSampler"]
+        scale = {
+            "type": "LatentUpscaleBy", "widgets_values": ["area", 1.5],
+            "inputs": [{"name": "samples", "type": "LATENT"}],
+            "outputs": [{"name": "LATENT", "type": "LATENT"}],
+        }  # fmt: skip
+        first = {name: sampler[name] for name in ("type", "widgets_values", "outputs")}
+        first["inputs"] = [{**each, "link": None} for each in sampler["inputs"]]
+        defined = {"nodes": [first, scale], "links": [[0, 0, 1, 0, 7, "LATENT"]]}
+        ui["extra"] = {"groupNodes": {"Both": defined}}
+        sampler |= {
+            "type": "workflow>Both",
+            "widgets_values": [*sampler["widgets_values"], "bislerp", 2.0],
+        }
+
+    ui = ui_of(canonical(bind(txt2img(), "a red star", 7)))
+    before, _ = resolve(json.loads(json.dumps(ui)))
+    group(ui, {each["type"]: each for each in ui["nodes"]})
+    graph, problems = resolve(ui)
+    key = next(k for k, each in before.items() if each["class_type"] == "KSampler")
+    assert not problems and graph[f"{key}:0"] == before[key]
+    inputs = {"upscale_method": "bislerp", "scale_by": 2.0, "samples": [f"{key}:0", 0]}
+    assert graph[f"{key}:1"] == {"class_type": "LatentUpscaleBy", "inputs": inputs}
+    decode = next(each for each in graph.values() if each["class_type"] == "VAEDecode")
+    assert decode["inputs"]["samples"] == [f"{key}:1", 0]
+
+
+def test_what_is_set_is_got_by_its_name() -> None:
+    def change(ui: dict[str, Any], types: dict[str, Any]) -> None:
+        getter = passing("GetNode", "LATENT", widgets_values=["latent"])
+        insert(ui, getter, "LATENT")
+        setter = passing("SetNode", "LATENT", widgets_values=["latent"]) | {"id": 98}
+        setter["inputs"], getter["inputs"] = getter["inputs"], []
+        ui["nodes"].append(setter)
+
+    assert ui_with(change) == GOOD
 
 
 @pytest.mark.parametrize("path", sorted(PAIRS.glob("*.ui.json")), ids=lambda path: path.name)
@@ -153,17 +299,37 @@ def test_there_are_hand_made_pairs() -> None:
     assert len(list(PAIRS.glob("*.ui.json"))) >= 4
 
 
+DIFFERENT = {
+    "stable_cascade__stable_cascade__inpaint_controlnet": "its two chunks are of different graphs: in the "
+    "one that was executed there is no group node",
+}
+BUTTONS = ("choose file to upload", "upload")  # what some API files say of a button
+
+
 def test_import_against_real_pairs() -> None:
     """A corpus of X.ui.json files beside their X.api.json, where a developer has one."""
-    compared = 0
-    for path in sorted(corpus("comfyui_examples").glob("*.ui.json")):
-        api = json.loads(path.with_name(path.name.replace(".ui.", ".api.")).read_text("utf-8"))
-        found, problems = resolve(json.loads(path.read_text("utf-8")))
-        if any(problem.code == "unsupported_subgraph" for problem in problems):
-            continue
-        for key, each in api.items():
-            if each["class_type"] in NODES and key in found:
-                given = {k: v for k, v in found[key]["inputs"].items() if k in each["inputs"]}
-                assert given == each["inputs"], (path.name, key)
-                compared += 1
-    assert compared > 100
+    different = {}
+    pairs = sorted(corpus("comfyui_examples").glob("*.ui.json"))
+    for path in pairs:
+        name = path.name.removesuffix(".ui.json")
+        api = json.loads(path.with_name(f"{name}.api.json").read_text("utf-8"))
+        found, _ = resolve(json.loads(path.read_text("utf-8")))
+        if (ours := _bare(found)) != (theirs := _bare(api)):
+            different[name] = {
+                key: (ours.get(key), theirs.get(key))
+                for key in ours.keys() | theirs.keys()
+                if ours.get(key) != theirs.get(key)
+            }
+    assert different.keys() <= DIFFERENT.keys(), different
+    assert len(pairs) - len(different) >= 88
+
+
+def _bare(graph: dict[str, Any]) -> dict[str, Any]:
+    """A graph without what is no part of it."""
+    return {
+        key: {
+            "class_type": each["class_type"],
+            "inputs": {name: v for name, v in each["inputs"].items() if name not in BUTTONS},
+        }
+        for key, each in graph.items()
+    }

@@ -248,7 +248,7 @@ def test_brownian_noise_adds_up_over_a_split_step() -> None:
     torch.testing.assert_close(whole, parts, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", catalog.SAMPLERS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_an_image_does_not_depend_on_the_others_of_its_batch(name: str) -> None:
     """Bit for bit: every sampler works element by element, noise has one generator per image."""
     sigmas = levels(name, "karras")
@@ -261,7 +261,7 @@ def test_an_image_does_not_depend_on_the_others_of_its_batch(name: str) -> None:
         assert torch.equal(together[row : row + 1], alone)
 
 
-@pytest.mark.parametrize("name", catalog.SAMPLERS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_a_sampler_evaluates_the_model_as_often_as_it_says(name: str) -> None:
     calls = 0
 
@@ -272,19 +272,19 @@ def test_a_sampler_evaluates_the_model_as_often_as_it_says(name: str) -> None:
 
     ours(name, levels(name, "normal"), counted)
     chosen = sampler(name)
-    assert calls in (STEPS * chosen.evaluations, STEPS * chosen.evaluations - 1)
+    assert STEPS * chosen.evaluations - calls in (0, 1, 3)  # less in the last steps
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("name", catalog.SAMPLERS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_few_steps_give_finite_latents(name: str, schedule: str, steps: int) -> None:
     sigmas = denoising_levels(schedule, LEVELS, steps, extra_step=sampler(name).extra_step)
     assert ours(name, sigmas).isfinite().all()
 
 
 def test_every_catalogued_sampler_is_here() -> None:
-    assert set(catalog.SAMPLERS) == set(SAMPLERS)
+    assert [*catalog.SAMPLERS, *catalog.UNSPOKEN_SAMPLERS] == list(SAMPLERS)
 
 
 def test_an_unknown_sampler_is_named_with_a_suggestion() -> None:

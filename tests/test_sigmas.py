@@ -11,7 +11,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 from scipy.special import betaincinv
 
-from flowdesign.catalog import SCHEDULERS
+from flowdesign.catalog import SCHEDULERS, UNSPOKEN_SCHEDULERS
 from flowdesign.render.errors import BadWorkflow, UnknownScheduler
 from flowdesign.render.sigmas import (
     SCHEDULES,
@@ -44,6 +44,24 @@ def beta(n: int) -> np.ndarray:
     return TABLE[sorted(set(places), reverse=True)]
 
 
+def kl_optimal(n: int) -> np.ndarray:
+    part = np.linspace(0, 1, n)
+    return np.tan(part * np.arctan(TABLE[0]) + (1 - part) * np.arctan(TABLE[-1]))
+
+
+def linear_quadratic(n: int) -> np.ndarray:
+    """A line through 0 to 0.025 at half of the steps, and the parabola that goes on from it with the same
+    slope and ends in 1: the noise that is gone."""
+    half = n // 2
+    if not half:
+        return TABLE[-1:]
+    slope = 0.025 / half
+    bend = (1 - 0.025 - slope * (n - half)) / (n - half) ** 2
+    at = np.arange(n) - half
+    gone = np.where(at < 0, slope * np.arange(n), 0.025 + slope * at + bend * at**2)
+    return (1 - gone) * TABLE[-1]
+
+
 EXPECTED: dict[str, Callable[[int], np.ndarray]] = {
     "normal": lambda n: at(np.linspace(999, 0, n)),
     "sgm_uniform": lambda n: at(np.linspace(999, 0, n + 1)[:-1]),
@@ -52,23 +70,24 @@ EXPECTED: dict[str, Callable[[int], np.ndarray]] = {
     "karras": karras,
     "exponential": lambda n: np.exp(np.linspace(np.log(TABLE[-1]), np.log(TABLE[0]), n)),
     "beta": beta,
+    "kl_optimal": kl_optimal,
+    "linear_quadratic": linear_quadratic,
 }
 
 
 def test_every_catalogued_schedule_is_here_and_checked() -> None:
-    assert set(SCHEDULERS) <= set(SCHEDULES)
-    assert set(SCHEDULERS) == set(EXPECTED)
+    assert {*SCHEDULERS, *UNSPOKEN_SCHEDULERS} == set(SCHEDULES) == set(EXPECTED)
 
 
 @pytest.mark.parametrize("steps", [1, 4, 6, 8, 12, 16, 20, 28, 50, 300])
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", SCHEDULES)
 def test_a_schedule_is_its_formula_and_ends_in_zero(name: str, steps: int) -> None:
     found = schedule(name, LEVELS, steps).double().numpy()
     assert found[-1] == 0
     np.testing.assert_allclose(found[:-1], EXPECTED[name](steps), rtol=TOLERANCE)
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", SCHEDULES)
 def test_levels_fall(name: str) -> None:
     found = schedule(name, LEVELS, 28)
     assert (found.diff() < 0).all()

@@ -57,7 +57,7 @@ def from_json(value: object, installed: Installed | None = None) -> Imported:
         graph, problems = resolve(value)
         if any(problem.code == "too_many_nodes" for problem in problems):
             return Imported(None, problems=tuple(problems))
-        return _imported(graph, models, problems)
+        return _imported(_with_defaults(graph), models, problems)
     if isinstance(value, dict) and isinstance(value.get("workflow"), dict):
         return _record(value, models)
     if isinstance(value, dict) and isinstance(value.get("prompt"), dict):
@@ -92,6 +92,19 @@ def _imported(graph: object, models: Installed, before: list[Problem]) -> Import
         return Imported(None, problems=tuple(problems))
     workflow, prompt, seed = unbind(_clean(graph))
     return Imported(workflow, prompt, min(max(seed, 0), MAX_SEED), tuple(problems))
+
+
+def _with_defaults(graph: dict[str, Any]) -> dict[str, Any]:
+    """Give widgets that came after a file was written their defaults, as ComfyUI's browser side does."""
+    return {
+        key: {**node, "inputs": _defaults(node["class_type"]) | node["inputs"]}
+        for key, node in graph.items()
+    }
+
+
+def _defaults(class_type: str) -> dict[str, Any]:
+    widgets = NODES[class_type].widgets if class_type in NODES else ()
+    return {each.name: each.default for each in widgets if each.default is not None}
 
 
 def _clean(graph: dict[str, Any]) -> Workflow:

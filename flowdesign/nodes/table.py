@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from flowdesign.catalog import SAMPLERS, SCHEDULERS, UNSPOKEN_SCHEDULERS
+from flowdesign.catalog import SAMPLERS, SCHEDULERS, UNSPOKEN_SAMPLERS, UNSPOKEN_SCHEDULERS
 from flowdesign.nodes.declaration import (
     Input,
     NodeType,
@@ -31,7 +31,12 @@ _CFG = real(
     (1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 9.0, 12.0),
     step=0.1,
 )
-_SAMPLER = combo("sampler_name", SAMPLERS, "How each step removes noise.", SAMPLERS)
+_SAMPLER = combo(
+    "sampler_name",
+    (*SAMPLERS, *UNSPOKEN_SAMPLERS),
+    "How each step removes noise.",
+    SAMPLERS,
+)
 _SCHEDULER = combo(
     "scheduler",
     (*SCHEDULERS, *UNSPOKEN_SCHEDULERS),

@@ -104,8 +104,8 @@ def _reasons(workflow: Workflow, order: list[str], models: Installed) -> Iterato
             yield from _lora_reasons(workflow, node, models)
         if EMBEDDING in str(inputs.get("text", "")):
             yield f"'{EMBEDDING}' in a text is read as a word: textual inversion is not supported"
-        if inputs.get("sampler_name") == "uni_pc" and inputs["steps"] == 1:
-            yield "ComfyUI takes no step at all with uni_pc and 1 step; here it takes one"
+        if inputs.get("sampler_name") in ("uni_pc", "uni_pc_bh2") and inputs["steps"] == 1:
+            yield "ComfyUI takes no step at all with UniPC and 1 step; here it takes one"
         if class_type == "ImageUpscaleWithModel":
             link = source(workflow, node, "image")
             before = extent.get(link[0]) if link else None

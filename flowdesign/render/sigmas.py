@@ -24,6 +24,7 @@ from flowdesign.render.errors import BadWorkflow, UnknownScheduler
 
 RHO = 7.0  # Karras et al. 2022 (arXiv 2206.00364), equation 5
 BETA_SHAPE = 0.6  # both parameters of the beta distribution (arXiv 2407.12173)
+LINEAR_PART = 0.025  # of the noise, that the equal steps of linear_quadratic remove
 FULL_DENOISE = 0.9999  # above it a denoise counts as 1
 NEAR_MAXIMUM = 1e-5  # relative; a first level this near the maximum counts as pure noise
 
@@ -126,6 +127,22 @@ def kl_optimal(levels: NoiseLevels, steps: int) -> Tensor:
     return (part * low + (1 - part) * high).tan()
 
 
+def linear_quadratic(levels: NoiseLevels, steps: int) -> Tensor:
+    """Half of the steps small and equal, down to 0.975 of the most noise, the others ever larger.
+
+    Mochi's schedule (Genmo, Apache-2.0), in shares of the most noise.
+    """
+    first = steps // 2
+    if not first:
+        return torch.tensor([levels.largest])
+    stride, left = LINEAR_PART / first, steps - first
+    bend = (first - LINEAR_PART * steps) / (first * left**2)
+    slope = stride - 2 * (first - LINEAR_PART * steps) / left**2
+    small = [at * stride for at in range(first)]
+    large = [bend * (at**2 + first**2) + slope * at for at in range(first, steps)]
+    return (1 - torch.tensor([*small, *large], dtype=torch.float64)).float() * levels.largest
+
+
 SCHEDULES: Mapping[str, Schedule] = MappingProxyType(
     {
         "normal": normal,
@@ -136,6 +153,7 @@ SCHEDULES: Mapping[str, Schedule] = MappingProxyType(
         "ddim_uniform": ddim_uniform,
         "beta": beta,
         "kl_optimal": kl_optimal,
+        "linear_quadratic": linear_quadratic,
     }
 )
 

@@ -1,0 +1,82 @@
+"""The values of a node in ComfyUI's interface format: they have places, not names.
+
+A node's values stand in the order in which its class declares its widgets. Names come from our own nodes, from
+the table of ComfyUI's (`flowdesign.comfy.foreign`), or from the file, which lists them in its newer forms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from flowdesign.comfy.foreign import WIDGETS
+from flowdesign.nodes import NODES
+
+MAX_SLOTS = 256  # of one node that are looked at: no real one has as many
+SEED, UPLOAD = "*", "+"  # marks of a name: another value follows it
+_CONTROLS = ("fixed", "increment", "decrement", "randomize")
+_UPLOADS = ("image", "video", "audio", "file")
+_SEEDS = ("seed", "noise_seed")  # what is followed by a control where no table says so
+
+
+def entries(node: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """The objects in one of a node's lists: its inputs or outputs."""
+    found = node.get(name)
+    listed = found[:MAX_SLOTS] if isinstance(found, list) else []
+    return [each for each in listed if isinstance(each, dict)]
+
+
+def values_of(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a node's widgets by name; a file that is older than a widget gives none for it."""
+    values, names = node.get("widgets_values"), names_of(node)
+    if isinstance(values, dict):
+        bare = [name.rstrip(SEED + UPLOAD) for name in names] or list(values)
+        return {name: unwrapped(values[name]) for name in bare if name in values}
+    return dict(_placed(names, values)) if isinstance(values, list) else {}
+
+
+def names_of(node: Mapping[str, Any]) -> Sequence[str]:
+    """The names of a node's widgets in the order of its values, those that another value follows marked."""
+    known, listed = _declared(str(node["type"])), _listed(node)
+    if known and not {name.rstrip(SEED + UPLOAD) for name in known} < set(listed):
+        return known
+    marked = {name.rstrip(SEED + UPLOAD): name for name in known}
+    return [marked.get(name, f"{name}{SEED}" if name in _SEEDS else name) for name in listed]
+
+
+def unwrapped(value: Any) -> Any:
+    """A list that is a value, and no link, is wrapped in files."""
+    return value["__value__"] if isinstance(value, dict) and "__value__" in value else value
+
+
+def _declared(kind: str) -> Sequence[str]:
+    """What the class declares, as far as it is known here."""
+    if kind in NODES:
+        return [f"{one.name}{SEED}" if one.control else one.name for one in NODES[kind].widgets]
+    return WIDGETS.get(kind.strip(), ())
+
+
+def _listed(node: Mapping[str, Any]) -> list[str]:
+    """The widgets that the file lists among the inputs: all in newer files, in older ones those that
+    became inputs."""
+    found = [each["widget"] for each in entries(node, "inputs") if "widget" in each]
+    names = [each.get("name") for each in found if isinstance(each, dict)]
+    return [name for name in names if isinstance(name, str)]
+
+
+def _placed(names: Sequence[str], values: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+    """Give each name its value, and pass over what follows a seed or an upload."""
+    rest = list(values[: 3 * MAX_SLOTS])
+    for name in names:
+        if not rest:
+            return
+        yield name.rstrip(SEED + UPLOAD), unwrapped(rest.pop(0))
+        if rest and _is_beside(name[-1:], rest[0]):
+            rest.pop(0)
+
+
+def _is_beside(mark: str, value: Any) -> bool:
+    """Whether a value belongs to the widget before it."""
+    if mark == SEED:
+        return isinstance(value, bool) or (isinstance(value, str) and value in _CONTROLS)
+    return mark == UPLOAD and isinstance(value, str) and value in _UPLOADS
