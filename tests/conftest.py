@@ -24,6 +24,11 @@ os.environ["FLOWDESIGN_DATA"] = DATA.name
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are cores: many tests wait, for a browser or another process."""
+    return (os.cpu_count() or 1) + 1
+
+
 def free_port() -> int:
     """A port that nobody listens on."""
     with socket.socket() as probe:

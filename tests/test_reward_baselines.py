@@ -12,6 +12,7 @@ from reward_tables import table_of
 
 from flowdesign.catalog import known_assets
 from flowdesign.records import Split
+from flowdesign.reward import baselines
 from flowdesign.reward.baselines import (
     BASELINES,
     BoostedTrees,
@@ -183,22 +184,28 @@ def _keyed_table() -> Table:
     return table_of(rows, splits, ["train"] * many, prompts, _sentences())
 
 
-def test_only_what_reads_the_prompt_learns_what_depends_on_it() -> None:
+def test_only_what_reads_the_prompt_learns_what_depends_on_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(baselines, "MOST_TREES", 100)
     table = _keyed_table()
-    baselines = fit_baselines(table)
-    assert list(baselines) == list(BASELINES)
+    fitted = fit_baselines(table)
+    assert list(fitted) == list(BASELINES)
     rows = table.rows(["test"], ["train"])
     test = Examples.of(table, rows)
     errors = {
         name: test.error(each.predict(test.prompts, test.sentences)) / test.score.var()
-        for name, each in baselines.items()
+        for name, each in fitted.items()
     }
     assert errors["boosted trees"] < 0.3
     assert errors["nearest neighbour"] < 0.8
     assert min(errors["ridge"], errors["component means"]) > 0.85  # blind to the prompt
 
 
-def test_trees_take_an_embedding_and_their_number_is_chosen_on_validation() -> None:
+def test_trees_take_an_embedding_and_their_number_is_chosen_on_validation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(baselines, "MOST_TREES", 100)
     table = _keyed_table()
     read: list[str] = []
 
@@ -208,7 +215,7 @@ def test_trees_take_an_embedding_and_their_number_is_chosen_on_validation() -> N
 
     found = fit_baselines(table, embed, names=["boosted trees"])["boosted trees"]
     assert isinstance(found, BoostedTrees)
-    assert 1 < found.trees < 300
+    assert 1 < found.trees < 100
     assert not {p for p, split in zip(table.prompts, table.prompt_split, strict=True)
                 if split == "test"} & set(read)  # fmt: skip
     test = Examples.of(table, table.rows(["test"], ["train"]))
@@ -221,7 +228,10 @@ def test_trees_take_an_embedding_and_their_number_is_chosen_on_validation() -> N
 
 
 @pytest.mark.parametrize("name", list(BASELINES))
-def test_baselines_never_see_test_rows_and_are_repeatable(name: str) -> None:
+def test_baselines_never_see_test_rows_and_are_repeatable(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(baselines, "MOST_TREES", 20)  # what is tested does not need more
     table = _keyed_table()
     test = table.rows(["test"], ["train"])
     changed = table.combined.copy()

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from scipy import stats
 from flowdesign import __main__, runs
 from flowdesign.config import RewardConfig
 from flowdesign.records import Record, Vote
+from flowdesign.reward import baselines
 from flowdesign.reward import run as reward_run
 from flowdesign.reward.data import Table, make_table, pairs_of
 from flowdesign.reward.ensemble import Ensemble, RewardError, read_anatomy
@@ -27,6 +29,14 @@ from flowdesign.runs import NotANumber
 from flowdesign.ui import reward_card
 
 HELD_OUT = "<cfg:9>"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_trees() -> Iterator[None]:
+    """A run that is finished measures itself against the baselines, whose trees take longest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(baselines, "MOST_TREES", 10)
+        yield
 
 
 @pytest.fixture(scope="module")
