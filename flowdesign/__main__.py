@@ -1,4 +1,4 @@
-"""The command line: python -m flowdesign {design,render,validate,score,scorers,records,votes,collect,zoo,sft,reward,grpo}.
+"""The command line: python -m flowdesign {design,render,validate,convert,score,scorers,records,votes,collect,zoo,sft,reward,grpo}.
 
 Heavy libraries are imported by the command that needs them, so that --help answers at once.
 """
@@ -17,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from flowdesign import convert as conversion
 from flowdesign import runs
 from flowdesign.catalog import ROOT, CatalogError, installed
 from flowdesign.collect.again import again
@@ -94,13 +95,22 @@ def render(flags: argparse.Namespace) -> int:
 
 def check(flags: argparse.Namespace) -> int:
     """Print what is wrong with a workflow file; status 1 when anything is."""
-    if not flags.file.is_file():
-        raise UsageError(f"There is no file {flags.file}")
-    found = restore(flags.file)
+    found = restore(_existing(flags.file))
     result = {"valid": found.runnable, "problems": [asdict(problem) for problem in found.problems]}
     lines = [_tell_problem(problem) for problem in found.problems]
     _show(result, flags.json, "\n".join(lines) or f"Valid: {found.description}")
     return 0 if found.runnable else 1
+
+
+def convert(flags: argparse.Namespace) -> int:
+    """Print the workflow in a file in another form; status 1 when something of it is lost."""
+    _quiet()
+    found = conversion.convert(_existing(flags.file), flags.to)
+    if found.text:
+        print(found.text)
+    for problem in found.problems:
+        _tell(_tell_problem(problem))
+    return int(bool(found.problems))
 
 
 def score(flags: argparse.Namespace) -> int:
@@ -260,6 +270,7 @@ def parser() -> argparse.ArgumentParser:
     _add_design(add("design", design))
     _add_render(add("render", render))
     _add_validate(add("validate", check))
+    _add_convert(add("convert", convert))
     for action in (
         add_score(add("score", score)),
         *add_scorers(add("scorers", scorers)),
@@ -306,6 +317,11 @@ def _add_render(command: argparse.ArgumentParser) -> None:
 def _add_validate(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", type=Path, help="ComfyUI API or UI JSON, or a PNG with one")
     _add_json(command)
+
+
+def _add_convert(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", type=Path, help="ComfyUI API or UI JSON, or a PNG with one")
+    command.add_argument("--to", choices=conversion.FORMS, required=True, help="what to print")
 
 
 def _add_votes(command: argparse.ArgumentParser) -> None:
@@ -361,6 +377,12 @@ def _designed(tokens: tuple[int, ...], prompt: str, seed: int) -> dict[str, Any]
 def _tell_design(one: dict[str, Any]) -> str:
     faults = "".join(f"\n    {problem['message']}" for problem in one["problems"])
     return f"{one['sentence']}{faults}"
+
+
+def _existing(file: Path) -> Path:
+    if not file.is_file():
+        raise UsageError(f"There is no file {file}")
+    return file
 
 
 def _tell_problem(problem: Problem) -> str:

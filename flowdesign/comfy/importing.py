@@ -8,7 +8,7 @@ from typing import Any
 
 from flowdesign import catalog
 from flowdesign.catalog import SUFFIX, Installed
-from flowdesign.comfy.interface import is_interface, resolve
+from flowdesign.comfy.interface import is_interface, resolve, unnamed
 from flowdesign.nodes import MAX_SEED, NODES
 from flowdesign.workflow import (
     OF_VALUES,
@@ -64,6 +64,29 @@ def from_json(value: object, installed: Installed | None = None) -> Imported:
         inner = value["prompt"]  # the body of a request to /prompt, or a node with this id
         return _imported(value if "class_type" in inner else inner, models, [])
     return _imported(value, models, [])
+
+
+def graph_of(value: object) -> tuple[dict[str, Any], list[Problem]]:
+    """The API graph in a JSON value of any of these forms, whatever its nodes are, and what was lost."""
+    if isinstance(value, dict) and is_interface(value):
+        graph, problems = resolve(value)
+        return graph, [*problems, *unnamed(value)]
+    for name in ("workflow", "prompt"):
+        inner = value.get(name) if isinstance(value, dict) else None
+        if isinstance(inner, dict) and "class_type" not in inner:
+            return graph_of(inner)
+    if not isinstance(value, dict) or not value or not all(map(_is_node, value.values())):
+        message = "This JSON is no workflow: neither nodes with a class_type nor a list of nodes."
+        return {}, [Problem("invalid_prompt", "", "", message)]
+    return {str(key): node for key, node in value.items()}, []
+
+
+def _is_node(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("class_type"), str)
+        and isinstance(value.get("inputs"), dict)
+    )
 
 
 def _record(value: dict[Any, Any], models: Installed) -> Imported:

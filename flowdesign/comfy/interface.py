@@ -19,8 +19,8 @@ from flowdesign.comfy.scopes import (
     is_id,
     open_file,
 )
-from flowdesign.comfy.widgets import entries, unwrapped, values_of
-from flowdesign.workflow import Problem
+from flowdesign.comfy.widgets import entries, is_named, unwrapped, values_of
+from flowdesign.workflow import Problem, show
 
 REROUTES = frozenset({"Reroute", "Reroute (rgthree)"})
 SETTERS = frozenset({"SetNode", "easy setNode"})  # keep what comes in under a name
@@ -43,6 +43,19 @@ def resolve(value: dict[Any, Any]) -> tuple[dict[str, Any], list[Problem]]:
             inputs = _inputs(links, scope, node)
             graph[key] = {"class_type": node["type"], "inputs": inputs}
     return graph, problems
+
+
+def unnamed(value: dict[Any, Any]) -> list[Problem]:
+    """The nodes of an interface file whose values are lost: of classes that are not known here, in a
+    file that does not name them."""
+    return [
+        Problem(
+            "unnamed_values", key, "", f"The values of {show(node['type'])} have no names here."
+        )
+        for key, _, node in open_file(value, []).all()
+        if node["type"] not in VIRTUAL and not is_named(node)
+        if node.get("mode") not in (MUTED, BYPASSED)
+    ]
 
 
 def _inputs(links: _Links, scope: Scope, node: Node) -> dict[str, Any]:

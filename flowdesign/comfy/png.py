@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from flowdesign import __version__
 from flowdesign.catalog import Installed
 from flowdesign.comfy.export import to_api, to_ui
-from flowdesign.comfy.importing import Imported, failed, from_text
+from flowdesign.comfy.importing import Imported, failed, from_text, graph_of
 from flowdesign.tokens import NotInLanguage, encode, sentence_text
-from flowdesign.workflow import Workflow, bind, unbind
+from flowdesign.workflow import Problem, Workflow, bind, unbind
 
 if TYPE_CHECKING:
     from PIL.PngImagePlugin import PngInfo
@@ -84,6 +84,23 @@ def read_file(path: str | Path, installed: Installed | None = None) -> Imported:
         return failed("not_a_workflow_file", "This is neither a PNG nor a JSON file.")
     except _Refused as refusal:
         return failed("unreadable_file", str(refusal))
+
+
+def read_graph(path: str | Path) -> tuple[dict[str, Any], list[Problem]]:
+    """The API graph in a file, whatever its nodes are, and what is wrong with it; never raises.
+
+    Of a PNG the chunk that was executed, else that of the editor.
+    """
+    try:
+        data = _bytes(Path(path))
+        texts = _texts(data) if data.startswith(_SIGNATURE) else {}
+        text = texts.get("prompt") or texts.get("workflow") or data.decode("utf-8-sig")
+        return graph_of(json.loads(text))
+    except _Refused as refusal:
+        message = str(refusal)
+    except (ValueError, RecursionError):
+        message = "This is no JSON, and no PNG that carries a workflow."
+    return {}, [Problem("not_a_workflow_file", "", "", message)]
 
 
 def read_chunks(path: str | Path) -> dict[str, str]:

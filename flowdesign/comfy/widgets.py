@@ -35,6 +35,14 @@ def values_of(node: Mapping[str, Any]) -> dict[str, Any]:
     return dict(_placed(names, values)) if isinstance(values, list) else {}
 
 
+def is_named(node: Mapping[str, Any]) -> bool:
+    """Whether it is known which values a node has: without names they would be lost."""
+    values, kind = node.get("widgets_values"), str(node["type"]).strip()
+    if not isinstance(values, list) or not any(value is not None for value in values):
+        return True
+    return kind in NODES or kind in WIDGETS or bool(_listed(node))
+
+
 def names_of(node: Mapping[str, Any]) -> Sequence[str]:
     """The names of a node's widgets in the order of its values, those that another value follows marked."""
     known, listed = _declared(str(node["type"])), _listed(node)

@@ -1,0 +1,111 @@
+"""From one form of a workflow to another: what `python -m flowdesign convert` prints.
+
+text, problems = convert(Path("image.png"), "api")
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flowdesign import comfy
+from flowdesign.catalog import Installed, installed
+from flowdesign.comfy.foreign import WIDGETS
+from flowdesign.nodes import NODES
+from flowdesign.tokens import NotInLanguage, encode, sentence_text
+from flowdesign.workflow import Problem, bind, canonical
+
+MOST_NAMED = 12  # classes in a line of a report
+
+
+@dataclass(frozen=True)
+class Converted:
+    """The text, empty where there is none, and what is lost or wrong: then it is incomplete."""
+
+    text: str
+    problems: tuple[Problem, ...] = ()
+
+
+def convert(path: Path, form: str, models: Installed | None = None) -> Converted:
+    """Turn the workflow in a JSON or PNG file into a form of FORMS. Total: problems say what is wrong."""
+    return FORMS[form](path, models or installed())
+
+
+def _to_api(path: Path, models: Installed) -> Converted:
+    """ComfyUI's API format, whatever the nodes are."""
+    graph, problems = comfy.read_graph(path)
+    return Converted(_json(graph) if graph else "", tuple(problems))
+
+
+def _to_ui(path: Path, models: Installed) -> Converted:
+    """The editor's format, of a workflow that FlowDesign knows."""
+    found = comfy.read_file(path, models)
+    if found.workflow is None:
+        return Converted("", found.problems)
+    bound = bind(found.workflow, found.prompt, found.seed)
+    return Converted(_json(comfy.to_ui(bound)), found.problems)
+
+
+def _to_sentence(path: Path, models: Installed) -> Converted:
+    """The words of the policy; values between two words are moved to the nearest, which is said."""
+    found = comfy.read_file(path, models)
+    if found.workflow is None:
+        return Converted("", found.problems)
+    try:
+        said = encode(canonical(bind(found.workflow, found.prompt, found.seed)))
+    except NotInLanguage as fault:
+        return Converted("", tuple(fault.problems))
+    moved = tuple(Problem("value_moved", "", "", note) for note in said.notes)
+    return Converted(sentence_text(said.tokens), moved)
+
+
+def _to_report(path: Path, models: Installed) -> Converted:
+    """What is in a file: which nodes are known, and whether and how exactly it is rendered here."""
+    graph, problems = comfy.read_graph(path)
+    found = comfy.read_file(path, models)
+    lines = [*_counted(graph), *(f"  {each.message}" for each in problems)]
+    if found.workflow is None or found.problems:
+        lines += ["It cannot be rendered here:", *(f"  {each.message}" for each in found.problems)]
+        return Converted("\n".join(lines), tuple(problems))
+    from flowdesign.render.fidelity import fidelity  # loads torch
+
+    label = fidelity(found.workflow, models)
+    lines += [
+        f"It can be rendered here: {label.label}",
+        *(f"  {reason}" for reason in label.reasons),
+    ]
+    return Converted("\n".join(lines), tuple(problems))
+
+
+def _counted(graph: Mapping[str, Any]) -> list[str]:
+    """How many nodes there are of each standing."""
+    kinds = Counter(str(node["class_type"]) for node in graph.values())
+    standing = {
+        "that FlowDesign renders": [kind for kind in kinds if kind in NODES],
+        "of ComfyUI that it does not render": [k for k in kinds if k in WIDGETS and k not in NODES],
+        "of nobody that it knows": [k for k in kinds if k not in WIDGETS and k not in NODES],
+    }
+    lines = [f"{len(graph)} nodes of {len(kinds)} classes"]
+    for words, names in standing.items():
+        if names:
+            more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+            named = ", ".join(sorted(names)[:MOST_NAMED])
+            count = sum(kinds[name] for name in names)
+            lines.append(f"  {count} {words}: {named}{more}")
+    return lines
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+FORMS: Mapping[str, Callable[[Path, Installed], Converted]] = {
+    "api": _to_api,
+    "ui": _to_ui,
+    "sentence": _to_sentence,
+    "report": _to_report,
+}
