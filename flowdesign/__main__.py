@@ -22,6 +22,7 @@ from flowdesign import runs
 from flowdesign.catalog import ROOT, CatalogError, installed
 from flowdesign.collect.again import again
 from flowdesign.collect.command import tell_figures, tell_step
+from flowdesign.collect.pictures import pictures
 from flowdesign.config import (
     CollectConfig,
     ConfigError,
@@ -34,6 +35,7 @@ from flowdesign.config import (
     add_command,
     add_flags,
     from_flags,
+    load,
 )
 from flowdesign.designs import restore
 from flowdesign.foreground import add_lease, at_work
@@ -183,7 +185,7 @@ def bench(flags: argparse.Namespace) -> int:
 
 
 def shipped(flags: argparse.Namespace) -> int:
-    """Pack a collection into the file that is shipped, store it, or render some of it again."""
+    """Pack a collection into the file that is shipped, store it, render some again, or draw misses."""
     _quiet()
     return _act(flags)
 
@@ -219,11 +221,13 @@ def _learn(config: RunConfig, flags: argparse.Namespace, module: str) -> int:
     """What a kind of run that learns is asked for; `module` knows how. Some measure themselves."""
     folder, work = CHECKPOINTS / config.run, import_module(module)
     asked = flags.report or flags.measure
+    if asked and not folder.exists() and config.run == type(config)().run:
+        folder = CHECKPOINTS / work.SHIPPED
     if not flags.report:
         _quiet()
         with _telling(*work.faults()):
             if flags.measure:
-                work.measure(config, folder)
+                work.measure(_as_made(config, folder), folder)
             elif not _train(config, folder, flags, work.train):
                 return 0
     figures = runs.read_figures(folder)
@@ -233,10 +237,25 @@ def _learn(config: RunConfig, flags: argparse.Namespace, module: str) -> int:
     return int(asked and not figures)
 
 
+def _as_made(config: RunConfig, folder: Path) -> RunConfig:
+    """The options that a run was made with, but for the threads: figures are of what it was made for."""
+    path = folder / "config.json"
+    made = load(type(config), path) if path.exists() else config
+    return made.model_copy(update={"threads": config.threads})
+
+
 def _train(
     config: RunConfig, folder: Path, flags: argparse.Namespace, train: Callable[..., runs.Steps]
 ) -> bool:
-    """Train; whether it came to its end. A run that was stopped has no figures yet."""
+    """Train; whether it came to its end. A run that was stopped has no figures yet.
+
+    One that is finished is not made again: without its checkpoint it would begin anew, over its result.
+    """
+    before = runs.read_status(folder)
+    if before is not None and before.state == "finished":
+        raise UsageError(
+            f"Run '{config.run}' has finished: see it with --report, or start another (--run NAME)."
+        )
     runs.prepare(folder, config)
     with at_work(folder, flags, _tell):
         tell = None if flags.json else _print_step
@@ -275,7 +294,7 @@ def parser() -> argparse.ArgumentParser:
         add_score(add("score", score)),
         *add_scorers(add("scorers", scorers)),
         *add_records(add("records", records)),
-        *add_shipped(add("shipped", shipped), again),
+        *add_shipped(add("shipped", shipped), again, pictures),
     ):
         _add_json(action)
     _add_votes(add("votes", votes))

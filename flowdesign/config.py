@@ -134,7 +134,7 @@ class SFTConfig(RunConfig):
 
     incidental: ClassVar[frozenset[str]] = RunConfig.incidental | {"save_every"}
 
-    run: RunName = Field("policy_sft", description="name of the folder under checkpoints/")
+    run: RunName = Field("my_policy", description="name of the folder under checkpoints/")
     start: str = Field(
         "", description="run or folder of a policy to go on from; empty is a new one"
     )
@@ -196,7 +196,7 @@ class GRPOConfig(RunConfig):
         "judged",
     }
 
-    run: RunName = Field("policy_grpo", description="name of the folder under checkpoints/")
+    run: RunName = Field("my_grpo", description="name of the folder under checkpoints/")
     start: str = Field("policy_sft", description="run or folder of the SFT policy to start from")
     reward: str = Field("reward", description="run or folder of the reward ensemble")
     trust: float = Field(1.0, ge=0, description="k of the reward: mean - k x spread")
@@ -303,10 +303,10 @@ class RewardConfig(RunConfig, WeightConfig):
     """
 
     incidental: ClassVar[frozenset[str]] = RunConfig.incidental | {
-        "workers", "save_every", "records", "trust",
+        "workers", "save_every", "records",
     }  # fmt: skip
 
-    run: RunName = Field("reward", description="name of the folder under checkpoints/")
+    run: RunName = Field("my_reward", description="name of the folder under checkpoints/")
     records: str = Field(
         "", description="folder of records, or shipped; empty is the usual folder of records"
     )
@@ -338,7 +338,7 @@ class RewardConfig(RunConfig, WeightConfig):
     sample: float = Field(
         3.0, gt=0, description="size of that sample, in multiples of the number of pairs or prompts"
     )
-    dtype: Literal["fp32", "bf16"] = Field("fp32", description="type of the computation")
+    dtype: Literal["fp32", "bf16"] = Field("fp32", description="type that is trained in")
     device: str = Field("cpu", description="torch device")
     steps: int = Field(1250, ge=1, description="optimiser steps of a member")
     prompts: int = Field(16, ge=1, description="prompts in a step")

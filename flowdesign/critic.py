@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 log = logging.getLogger(__name__)
@@ -17,12 +17,13 @@ log = logging.getLogger(__name__)
 class Expected:
     """What the reward ensemble expects of a design's image: the combined score, with its calibrated
     90 % interval and the lower bound that designs are ranked by, in standard deviations of the
-    reference set."""
+    reference set; `weights` are those of the raw scores in it."""
 
     mean: float
     low: float
     high: float
     bound: float
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 class Prediction(Protocol):
@@ -54,7 +55,7 @@ def expect(
     """What a reward ensemble says of aligned prompts and sentences."""
     found: Prediction = critic.predict(prompts, sentences)
     columns = zip(found.mean, found.low, found.high, found.lower(), strict=True)
-    return [Expected(*map(float, values)) for values in columns]
+    return [Expected(*map(float, values), critic.weights) for values in columns]
 
 
 def open_critic(load: Callable[[], Critic] | None = None) -> Critic | None:

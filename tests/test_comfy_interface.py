@@ -247,6 +247,17 @@ def test_subgraphs_without_an_end_are_told() -> None:
     assert [p.code for p in ui_with(by_two).problems] == ["too_many_nodes"]
 
 
+def test_many_instances_of_a_large_subgraph_cost_little() -> None:
+    """A definition is read once: a small file must not become hours of work."""
+    links = [link(at, (1, 0), (2, 0)) for at in range(50_000)]
+    definition = {"id": "a-b-c", "nodes": [{"id": 1, "type": "Reroute"}], "links": links}
+    nodes = [{"id": at, "type": "a-b-c"} for at in range(MAX_NODES // 2)]
+    ui = {"nodes": nodes, "links": [], "definitions": {"subgraphs": [definition]}}
+    started = time.process_time()
+    assert resolve(ui) == ({}, [])
+    assert time.process_time() - started < 2
+
+
 def test_a_group_node_has_its_nodes_values_one_after_the_other() -> None:
     def group(ui: dict[str, Any], types: dict[str, Any]) -> None:
         """The sampler and, behind it, a node that makes the image larger, in one."""

@@ -400,13 +400,18 @@ def test_designs_come_best_first_where_that_is_asked(tmp_path: Path) -> None:
 
 
 def test_side_by_side_the_rows_are_ranked_by_their_last_design(tmp_path: Path) -> None:
-    asked = Request("a red star", 4, 3, ranked=True, policy="mine", scale=2.0, beside=True)
+    asked = Request("a red star", 4, 4, policy="mine", scale=2.0, beside=True)
     studio = toy_studio(tmp_path, critic=ToyCritic())
-    rows = [event for event in studio.design(asked) if isinstance(event, Rendered)]
+    plain, rows = (
+        [e for e in studio.design(replace(asked, ranked=how)) if isinstance(e, Rendered)]
+        for how in (False, True)
+    )
     assert [event.design.scale for event in rows] == [0.0, 1.0, 2.0] * 4
     assert [event.index for event in rows] == list(range(12))
-    bounds = [event.expected.bound for event in rows[2::3] if event.expected]
-    assert len(bounds) == 4 and bounds == sorted(bounds, reverse=True)
+    before, bounds = (
+        [e.expected.bound for e in each[2::3] if e.expected] for each in (plain, rows)
+    )
+    assert before[0] < before[-1] and bounds == sorted(before, reverse=True)
     assert [one.design.sentence for one in rows[1::3]] == [
         one.design.sentence for one in rows[2::3]
     ]

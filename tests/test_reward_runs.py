@@ -100,6 +100,21 @@ def test_sigkill_at_20_random_moments_loses_and_repeats_no_step(
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+def test_a_step_learns_the_order_of_workflows(config: RewardConfig, table: Table) -> None:
+    """A step is another with it, and says how far the order is from that of the scores."""
+
+    def step(weight: float) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+        asked = config.model_copy(update={"order_weight": weight, "members": 1})
+        (trainee,) = School.open(asked, table).trainees
+        told = trainee.step(0)
+        return told, {n: w.detach().clone() for n, w in trainee.model.learned().items()}
+
+    (told, without), (same, ordered) = step(0.0), step(5.0)
+    assert told["order"] == same["order"] > 0 and told["loss"] == same["loss"]
+    assert told["grad_norm"] != same["grad_norm"]
+    assert any(not torch.equal(without[name], ordered[name]) for name in without)
+
+
 def test_the_data_of_a_run_stay_as_they_were_at_its_start(
     config: RewardConfig, table: Table, tmp_path: Path
 ) -> None:
@@ -164,7 +179,6 @@ def test_what_is_far_from_the_data_is_measured(trained: Path, table: Table) -> N
     found = foreign(ensemble, table)
     assert set(found) <= {"prompts", "words"} and "prompts" in found
     assert all(each["low"] <= each["value"] <= each["high"] for each in found.values())
-    assert "words" in foreign(ensemble, table, [HELD_OUT])
 
 
 def test_an_ensemble_that_was_never_calibrated_is_not_measured(trained: Path, table: Table) -> None:
@@ -199,6 +213,23 @@ def test_the_stored_figures_are_printed(trained: Path, monkeypatch: Any, capsys:
     ]  # fmt: skip
     code, out, _ = call(trained, monkeypatch, capsys, "--report")
     assert code == 0 and "Bars, on both unseen" in out
+
+
+def test_a_finished_run_is_not_made_again(trained: Path, monkeypatch: Any, capsys: Any) -> None:
+    """Its checkpoint may be gone, and the run would begin anew over its result."""
+    before = (trained / "member_0.safetensors").read_bytes()
+    code, _, err = call(trained, monkeypatch, capsys)
+    assert code == 2 and "has finished" in err and "--run NAME" in err
+    assert (trained / "member_0.safetensors").read_bytes() == before
+
+
+def test_a_run_is_measured_with_the_options_that_it_was_made_with(
+    trained: Path, config: RewardConfig, monkeypatch: Any, capsys: Any
+) -> None:
+    used: list[RewardConfig] = []
+    monkeypatch.setattr("flowdesign.reward.command.measure", lambda made, _: used.append(made))
+    assert call(trained, monkeypatch, capsys, "--measure")[0] == 0
+    assert used == [config]
 
 
 def test_a_folder_without_figures_or_ensemble_is_told(

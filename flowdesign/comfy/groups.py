@@ -8,6 +8,7 @@ from typing import Any
 from flowdesign.comfy.widgets import entries
 
 INPUTS, OUTPUTS = "-10", "-20"  # what stands for the outside at the links of a subgraph
+MAX_LINKS = 4096  # of a group that are looked at, for each of its nodes
 _PREFIXES = ("workflow/", "workflow>")  # how the types of group nodes begin
 _Place = tuple[int, int]  # the number of a node in the group, and of a slot
 
@@ -67,7 +68,7 @@ def _origins(
 def _links(group: Mapping[str, Any]) -> Iterator[tuple[_Place, _Place]]:
     """The two ends of every link between a group's nodes."""
     listed = group.get("links")
-    for link in listed if isinstance(listed, list) else []:
+    for link in listed[:MAX_LINKS] if isinstance(listed, list) else []:
         if isinstance(link, list) and len(link) >= 4 and all(type(end) is int for end in link[:4]):
             yield (link[0], link[1]), (link[2], link[3])
 
@@ -87,7 +88,7 @@ def _results(group: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]) -> li
 def _external(group: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
     """The outputs that are said to be the group's although something inside hangs on them, too."""
     listed = group.get("external")
-    for each in listed if isinstance(listed, list) else []:
+    for each in listed[:MAX_LINKS] if isinstance(listed, list) else []:
         if isinstance(each, list) and len(each) >= 2 and isinstance(each[0], dict):
             number, slot = each[0].get("index"), each[1]
             if type(number) is int and type(slot) is int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from flowdesign.comfy.groups import OUTPUTS, as_subgraph, groups
 from flowdesign.comfy.widgets import entries, unwrapped
@@ -78,11 +78,22 @@ def is_id(value: object) -> bool:
     return isinstance(value, str) and len(value) <= MAX_ID
 
 
+@dataclass
+class _Graph:
+    """What is written once and may stand in many places. `source` is kept, so that its id stays its own."""
+
+    source: Mapping[Any, Any]
+    nodes: dict[str, Node] = field(default_factory=dict)
+    links: dict[Any, Origin] = field(default_factory=dict)
+    results: dict[int, Any] = field(default_factory=dict)
+
+
 class _Reader:
     """Makes scopes; counts the nodes, of which a few definitions can make very many."""
 
     def __init__(self, value: dict[Any, Any], problems: list[Problem]) -> None:
         self.value, self.problems, self.count = value, problems, 0
+        self._graphs: dict[int, _Graph] = {}
         self.definitions = dict(_definitions(value))
         self.groups = dict(groups(value))
 
@@ -97,19 +108,27 @@ class _Reader:
         return top
 
     def _fill(self, scope: Scope, graph: Mapping[Any, Any], depth: int) -> None:
-        nodes, links = graph.get("nodes"), graph.get("links")
-        listed = nodes if isinstance(nodes, list) else []
-        self.count += sum(not is_note(node) for node in listed)
+        parsed = self._parsed(graph)
+        self.count += len(parsed.nodes)
         if self.count > MAX_NODES:
             return
-        scope.nodes = {str(node["id"]): node for node in self._checked(listed)}
-        for number, origin, target in map(_link, links if isinstance(links, list) else []):
-            scope.links[number] = origin
-            if target[0] == OUTPUTS:
-                scope.results[target[1]] = number
+        scope.nodes, scope.links, scope.results = parsed.nodes, parsed.links, parsed.results
         for key, node in scope.nodes.items():
             if node.get("mode") not in (MUTED, BYPASSED):
                 self._enter(scope, key, node, depth)
+
+    def _parsed(self, graph: Mapping[Any, Any]) -> _Graph:
+        """A graph's nodes and links; a definition with many instances is read once."""
+        if id(graph) not in self._graphs:
+            found = _Graph(graph)
+            nodes, links = graph.get("nodes"), graph.get("links")
+            found.nodes = {str(n["id"]): n for n in self._checked(nodes if _is_list(nodes) else [])}
+            for number, origin, target in map(_link, links if _is_list(links) else []):
+                found.links[number] = origin
+                if target[0] == OUTPUTS:
+                    found.results[target[1]] = number
+            self._graphs[id(graph)] = found
+        return self._graphs[id(graph)]
 
     def _enter(self, scope: Scope, key: str, node: Node, depth: int) -> None:
         """Open what is inside a node, if it is a subgraph or a group."""
@@ -173,6 +192,10 @@ def _proxies(node: Node) -> list[tuple[str, str]]:
         for pair in pairs
         if isinstance(pair, list) and len(pair) >= 2 and isinstance(pair[1], str) and is_id(pair[0])
     ]
+
+
+def _is_list(value: object) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
 
 
 def _link(link: object) -> tuple[Any, Origin, Origin]:

@@ -8,6 +8,7 @@ from typing import Any
 from flowdesign import runs
 from flowdesign.config import GRPOConfig
 
+SHIPPED = "policy_grpo"  # the run whose figures are shown unless another is named
 HOW = "Train a policy: python -m flowdesign grpo"  # to get figures
 
 

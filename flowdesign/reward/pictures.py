@@ -1,7 +1,7 @@
 """Small pictures of the pairs that an ensemble misses most, kept beside its figures.
 
 Records of a store have images, the shipped ones have none: what was measured on those keeps the
-pictures that are there already.
+pictures that are there already, and `python -m flowdesign shipped pictures --run NAME` renders the others.
 """
 
 from __future__ import annotations
@@ -43,17 +43,24 @@ def keep_pictures(figures: Mapping[str, Any], config: RewardConfig, folder: Path
 
 def _keep(miss: Mapping[str, Any], store: Store, folder: Path) -> bool:
     try:
-        path = store.image_path(store.get(miss["record"]).image)
-        if path is None:
+        record = store.get(miss["record"])
+        path = store.image_path(record.image)
+        if path is None or (record.prompt, record.seed) != (miss["prompt"], miss["seed"]):
             return False
         with Image.open(path) as image:
             small = image.convert("RGB")
     except (UnknownRecord, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return False
+    save_picture(small, folder, miss)
+    return True
+
+
+def save_picture(image: Image.Image, folder: Path, miss: Mapping[str, Any]) -> None:
+    """Keep a miss's image, made small."""
+    small = image.convert("RGB")
     small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     folder.mkdir(exist_ok=True)
     small.save(folder / picture_name(miss), "WEBP", quality=80, method=4)
-    return True
 
 
 def _forget_others(wanted: Collection[str], folder: Path) -> None:

@@ -58,7 +58,7 @@ class Progress:
 def train(config: RewardConfig, folder: Path, table: Table | None = None) -> Steps:
     """Train the ensemble in the run's folder, from its newest checkpoint on; yield every step.
 
-    Metrics, for each member m that still learns: loss/m, grad_norm/m, votes/m where there are any, and
+    Metrics, for each member m that still learns: loss/m, order/m, grad_norm/m, votes/m where there are any, and
     now and then error/m (mean squared error on validation images) and error/ensemble.
     Raises RewardDataError, lm.WeightsNotFound, NotANumber.
     """

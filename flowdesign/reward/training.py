@@ -26,6 +26,7 @@ from flowdesign.reward.readers import Prompts
 from flowdesign.sampling import padded
 
 CHUNKS = 3  # parts of a batch, by length of the sentences, so that little is padding
+SMALLEST_GAP = 1e-5  # between scores that have an order
 RAW_WEIGHT = 0.25  # of a raw scorer in the loss, beside 1 for the combined score
 
 
@@ -172,7 +173,7 @@ class Trainee:
         return generator.manual_seed(int(rng.integers(2**63)))
 
     def _learn_scores(self, batch: Sequence[int]) -> dict[str, float]:
-        """Accumulate the gradient of the scores' losses; both in nats."""
+        """Accumulate the gradient of the scores' losses."""
         lessons = self.lessons
         lengths = [len(lessons.sentences[lessons.sentence[pair]]) for pair in batch]
         pairs = np.array(batch)[np.argsort(lengths, kind="stable")]
@@ -236,15 +237,15 @@ def likelihood(
 def disorder(output: Output, lessons: Lessons, pairs: Rows, weights: Tensor) -> Tensor:
     """The mean negative log-likelihood, in nats, of the order in which workflows of one prompt scored.
 
-    P(a scores more than b) = Phi((mean_a - mean_b) / sqrt(noise_a^2 + noise_b^2)), as in Thurstone
-    (1927, Psychological Review 34), for the combined score. The noise is taken as a constant. A squared
-    error is all but blind to the order of workflows that score nearly the same; this is not. 0 where
-    no prompt has two workflows with different scores.
+    P(a scores more than b) = Phi((mean_a - mean_b) / sqrt(noise_a^2 / n_a + noise_b^2 / n_b)), as in
+    Thurstone (1927, Psychological Review 34), for the combined scores of n images each. The noise is taken
+    as a constant. A squared error is all but blind to the order of workflows that score nearly the same;
+    this is not. 0 where no prompt has two workflows with different scores.
     """
     count = lessons.count[pairs, 0]
     scores = lessons.total[pairs, 0] / count
     prompts = torch.as_tensor(lessons.prompt[pairs], device=scores.device)
-    ordered = (prompts[:, None] == prompts) & (scores[:, None] > scores)
+    ordered = (prompts[:, None] == prompts) & (scores[:, None] > scores + SMALLEST_GAP)
     better, worse = torch.nonzero(ordered).unbind(1)
     mean, variance = output.mean[:, 0], output.noise[:, 0].detach() ** 2 / count
     apart = (mean[better] - mean[worse]) / (variance[better] + variance[worse]).sqrt()

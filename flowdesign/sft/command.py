@@ -9,6 +9,7 @@ from typing import Any
 from flowdesign import runs
 from flowdesign.config import SFTConfig
 
+SHIPPED = "policy_sft"  # the run whose figures are shown unless another is named
 HOW = "Measure a policy: python -m flowdesign sft --measure --run NAME"  # to get figures
 MEASURED = {"grammar": "under the grammar", "free": "without it"}  # figures and their names
 

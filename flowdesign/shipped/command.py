@@ -48,10 +48,12 @@ def take_in(flags: argparse.Namespace) -> Answer:
         return {"records": count}, f"{count:,} records are in {store.folder}"
 
 
-def add_shipped(command: argparse.ArgumentParser, check: Work) -> list[argparse.ArgumentParser]:
+def add_shipped(
+    command: argparse.ArgumentParser, check: Work, pictures: Work
+) -> list[argparse.ArgumentParser]:
     """Declare what `shipped` can do; gives the parsers of the actions.
 
-    `check` is given, because what renders is above this module.
+    `check` and `pictures` are given, because what renders is above this module.
     """
     actions = command.add_subparsers(required=True, metavar="ACTION")
     found = []
@@ -65,4 +67,7 @@ def add_shipped(command: argparse.ArgumentParser, check: Work) -> list[argparse.
     )
     found[2].add_argument("-n", type=int, default=32, help="records to render (default: 32)")
     found[2].add_argument("--seed", type=int, default=0, help="which ones (default: 0)")
+    drawn = add_command(actions, "pictures", pictures)
+    drawn.add_argument("--run", default="reward", help="run of an ensemble (default: reward)")
+    found.append(drawn)
     return found

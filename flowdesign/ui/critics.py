@@ -53,7 +53,10 @@ class Critics:
             key = _key(folder)
             if key not in self._loaded:
                 found = _load(folder)
-                self._loaded = dict([*self._loaded.items()][1 - KEPT :]) | {key: found}
+                usual = self.folder  # stays, for who asks for it `at_hand`
+                others = [item for item in self._loaded.items() if item[0][0] != usual]
+                kept = [item for item in self._loaded.items() if item[0][0] == usual]
+                self._loaded = dict([*kept, *others[1 - KEPT :]]) | {key: found}
             found = self._loaded[key]
         if isinstance(found, Exception):
             raise found

@@ -110,7 +110,7 @@ class Keeping:
         scored = None
         try:
             scores = self.scoring.scores(event)
-            scored = self.scoring.combined(scores)
+            scored = self.scoring.combined(scores, event.expected)
             words = f"Kept as record {self.keep(event, scores)}"
         except (RecordsError, OSError) as fault:
             words = f"Not kept: {fault}"
@@ -118,7 +118,7 @@ class Keeping:
 
     def _scored(self, event: Rendered) -> float | None:
         try:
-            return self.scoring.combined(self.scoring.scores(event))
+            return self.scoring.combined(self.scoring.scores(event), event.expected)
         except OSError:  # swept away meanwhile
             return None
 

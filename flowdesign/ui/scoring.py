@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 from flowdesign.config import WeightConfig, build
+from flowdesign.critic import Expected
 from flowdesign.scorers import SCORERS, load, score_all
 from flowdesign.standards import NoStandard, Reference, combine, read_reference
 from flowdesign.studio import Rendered
@@ -25,12 +26,18 @@ class Scoring:
             (found,) = score_all(self._scorers, [event.design.prompt], [picture.convert("RGB")])
         return found
 
-    def combined(self, scores: Mapping[str, float]) -> float | None:
-        """Their usual weighted sum; None where a weighted score or the reference set is missing."""
+    def combined(
+        self, scores: Mapping[str, float], expected: Expected | None = None
+    ) -> float | None:
+        """Their weighted sum, with the weights of what was expected, else the usual ones.
+
+        None where a weighted score or the reference set is missing.
+        """
         if self._reference is None:
             return None
+        weights = expected.weights if expected else build(WeightConfig, {}).weights
         try:
-            return combine(scores, build(WeightConfig, {}).weights, self._reference)
+            return combine(scores, weights, self._reference)
         except NoStandard:
             return None
 

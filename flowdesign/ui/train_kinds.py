@@ -34,6 +34,7 @@ class Thing:
 
 POLICY = Thing("policy", "policy.json")
 ENSEMBLE = Thing("reward ensemble", "reward.json")
+STORE = Thing("store of records", "records.sqlite3")
 
 # What comes with FlowDesign: to be looked at, not to be changed or removed.
 SHIPPED = frozenset({"policy_sft", "policy_grpo", "reward"})
@@ -122,6 +123,10 @@ def _stepwise(
 def _sft_needs(config: SFTConfig) -> Mapping[str, Thing]:
     start = {"start": POLICY} if config.start else {}
     return start | ({"reward": ENSEMBLE} if config.warm else {})
+
+
+def _reward_needs(config: RewardConfig) -> Mapping[str, Thing]:
+    return {} if config.records in ("", "shipped") else {"records": STORE}
 
 
 def _grpo_needs(config: GRPOConfig) -> Mapping[str, Thing]:
@@ -257,9 +262,11 @@ KINDS: tuple[Kind, ...] = (
         _stepwise(
             _reward_units,
             ("encoder", "reader", "tuning", "width", "layers", "dtype", "device"),
+            Stated(5.4e-3, None, "the shipped ensemble, on two shared CPU cores"),
         ),
         reward_card.report,
         ("parts", "bars", "growth", "settings"),
+        _reward_needs,
     ),
     Kind(
         "grpo",

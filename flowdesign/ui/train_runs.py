@@ -154,7 +154,7 @@ class RunBook:
             there = any((place / thing.file).exists() for place in (self.root / value, Path(value)))
             if not there and not any(run.open and run.name == value for run in self.all()):
                 found[name] = (
-                    f"There is no {thing.name} in '{value}': train one first, or name another"
+                    f"There is no {thing.name} in '{value}': make one first, or name another"
                 )
         return found
 
