@@ -221,7 +221,7 @@ def _learn(config: RunConfig, flags: argparse.Namespace, module: str) -> int:
     """What a kind of run that learns is asked for; `module` knows how. Some measure themselves."""
     folder, work = CHECKPOINTS / config.run, import_module(module)
     asked = flags.report or flags.measure
-    if asked and not folder.exists() and config.run == type(config)().run:
+    if asked and not folder.exists() and config.run == type(config).model_fields["run"].default:
         folder = CHECKPOINTS / work.SHIPPED
     if not flags.report:
         _quiet()

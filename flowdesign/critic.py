@@ -55,7 +55,10 @@ def expect(
     """What a reward ensemble says of aligned prompts and sentences."""
     found: Prediction = critic.predict(prompts, sentences)
     columns = zip(found.mean, found.low, found.high, found.lower(), strict=True)
-    return [Expected(*map(float, values), critic.weights) for values in columns]
+    return [
+        Expected(float(mean), float(low), float(high), float(bound), critic.weights)
+        for mean, low, high, bound in columns
+    ]
 
 
 def open_critic(load: Callable[[], Critic] | None = None) -> Critic | None:
