@@ -53,7 +53,7 @@ def measure(ensemble: Ensemble, table: Table, without: Sequence[str] = ()) -> di
     )
     return figures | {
         "growth": foreign(ensemble, table, without),
-        "data": data_figures(table),
+        "data": data_figures(table) | {"learned": ensemble.anatomy.data},
         **measured_now(torch=torch.__version__),
     }
 

@@ -27,6 +27,7 @@ CEILINGS = {
     "seed_variance": "of it by the seed",
     "explainable_variance": "of it explainable",
 }
+FAR = {"prompts": "prompts of another world", "words": "words that it never met"}
 SIZES = ("images", "pairs", "prompts", "workflows")
 
 
@@ -37,6 +38,11 @@ def tell_report(figures: Mapping[str, Any]) -> str:
         lines += [*_part(name, part), ""]
     lines.append("Bars, on both unseen")
     lines += [_bar(each) for each in figures["bars"]]
+    for name, each in figures.get("growth", {}).items():
+        lines.append(f"Spread far from the data ({FAR[name]}): {_told(each)} times that of test rows")
+    data = figures.get("data", {})
+    if data.get("learned", data.get("digest")) != data.get("digest"):
+        lines.append("Measured on other records than those that it learned from")
     return "\n".join(lines)
 
 
