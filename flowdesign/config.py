@@ -163,6 +163,11 @@ class SFTConfig(RunConfig):
     )
     trust: float = Field(1.0, ge=0, description="k of its reward: mean - k x spread")
     sweeps: int = Field(2, ge=1, description="times that the search visits every choice")
+    judges: int = Field(
+        0,
+        ge=0,
+        description="members of it that a step's search asks, others at each step; 0 is all",
+    )
     heat: float = Field(
         0.02,
         ge=0,

@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from flowdesign.config import RewardConfig
 from flowdesign.records import Record, Vote
 from flowdesign.reward import baselines
 from flowdesign.reward import run as reward_run
+from flowdesign.reward.bound import Bound
 from flowdesign.reward.data import Table, make_table, pairs_of
 from flowdesign.reward.ensemble import Ensemble, RewardError, read_anatomy
 from flowdesign.reward.measuring import foreign, measure
@@ -186,6 +188,17 @@ def test_an_ensemble_that_was_never_calibrated_is_not_measured(trained: Path, ta
     ensemble.anatomy = replace(ensemble.anatomy, calibration=None)
     with pytest.raises(RewardError, match="never calibrated"):
         measure(ensemble, table)
+
+
+def test_a_bound_may_be_that_of_some_members(trained: Path, table: Table) -> None:
+    ensemble = Ensemble.load(trained)
+    bound = Bound(ensemble, 1.0)
+    pairs, _ = pairs_of(table)
+    texts = table.texts(pairs[:5])
+    each = ensemble.members_of(*texts)[0][..., 0]
+    alone = bound.of_some(1, random.Random(0))(*texts)  # without a spread
+    assert any(np.allclose(alone, own, atol=1e-5) for own in each)
+    assert bound.of_some(0, random.Random(0)) is bound is bound.of_some(2, random.Random(0))
 
 
 def test_the_card_understands_a_real_report(trained: Path) -> None:

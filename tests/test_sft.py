@@ -106,6 +106,9 @@ class Liking:
     def afresh(self) -> "Liking":
         return self
 
+    def of_some(self, count: int, rng: random.Random) -> "Liking":
+        return self
+
 
 def test_a_warm_start_searches_for_what_the_ensemble_likes(config: SFTConfig) -> None:
     warm = config.model_copy(update={"prompts": 4, "sentences": 6, "warm": 0.5, "heat": 0.05})
@@ -206,7 +209,8 @@ def test_a_warm_run_goes_on_from_a_policy(
 ) -> None:
     first = config.model_copy(update={"steps": 1})
     list(sft.train(first, tmp_path / "first"))
-    monkeypatch.setattr(sft, "open_bound", lambda *asked: Liking())
+    monkeypatch.setattr("flowdesign.sft.looking.open_bound", lambda *asked: Liking())
+    monkeypatch.setattr(sft, "reward_digest", lambda folder: "")
     start = str(tmp_path / "first")
     warm = config.model_copy(update={"start": start, "base": "unused", "warm": 1.0, "steps": 2})
     told = [step.metrics for step in sft.train(warm, tmp_path / "second")]

@@ -166,6 +166,11 @@ class Ensemble:
             members.append(model.requires_grad_(False).eval())
         return cls(members, anatomy, vocabulary, threads)
 
+    def of(self, members: Sequence[int]) -> Ensemble:
+        """The ensemble of these members alone, by number."""
+        chosen = [self.members[number] for number in members]
+        return Ensemble(chosen, self.anatomy, self.vocabulary, self.threads)
+
     @property
     def weights(self) -> Mapping[str, float]:
         """Of the raw scores in the combined one that it predicts."""

@@ -39,7 +39,9 @@ def tell_report(figures: Mapping[str, Any]) -> str:
     lines.append("Bars, on both unseen")
     lines += [_bar(each) for each in figures["bars"]]
     for name, each in figures.get("growth", {}).items():
-        lines.append(f"Spread far from the data ({FAR[name]}): {_told(each)} times that of test rows")
+        lines.append(
+            f"Spread far from the data ({FAR[name]}): {_told(each)} times that of test rows"
+        )
     data = figures.get("data", {})
     if data.get("learned", data.get("digest")) != data.get("digest"):
         lines.append("Measured on other records than those that it learned from")

@@ -114,11 +114,11 @@ def batch(
     sought = _repeat(to_learn_from(rng, warm), config.sentences)
     starts = [random_sentence(language, rng) for _ in sought]
     chance = rng.getrandbits(32)
-    found = search(bound.afresh(), sought, starts, language, config.sweeps, config.heat, chance)
-    sentences = plain + [one.sentence for one in found]
-    return Batch(
-        repeated + sought, sentences, fmean(one.reward for one in found) if found else None
-    )
+    some = bound.afresh().of_some(config.judges, rng)
+    found = search(some, sought, starts, language, config.sweeps, config.heat, chance)
+    said = [one.sentence for one in found]
+    reward = fmean(bound(sought, said)) if said else None
+    return Batch(repeated + sought, plain + said, reward)
 
 
 def _repeat(prompts: Sequence[str], times: int) -> list[str]:

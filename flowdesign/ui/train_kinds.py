@@ -195,7 +195,7 @@ KINDS: tuple[Kind, ...] = (
                 "the shipped policy goes on with workflows that a search finds for each prompt under the "
                 "shipped reward ensemble: about 11 s a step on two CPU cores",
                 {
-                    "start": "policy_sft", "warm": 1.0, "heat": 0.03, "sweeps": 3, "prompts": 16,
+                    "start": "policy_sft", "warm": 1.0, "heat": 0.03, "sweeps": 3, "judges": 3, "prompts": 16,
                     "sentences": 2, "steps": 90, "warmup": 5, "rows_rate": 2e-3, "grammar_weight": 1.0,
                     "save_every": 15, "threads": 2,
                 },
