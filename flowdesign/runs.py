@@ -81,6 +81,8 @@ class Status:
 def check_origin(folder: Path, digests: Mapping[str, str]) -> None:
     """Note what a run is made from, by option. Raises RunConflict where it goes on from something else."""
     path = folder / "origin.json"
+    if not digests:
+        return
     if not path.exists():
         replace_text(path, json.dumps(digests, indent=2) + "\n")
         return

@@ -151,11 +151,15 @@ def test_pictures_of_misses_are_kept_and_shown(tmp_path: Path) -> None:
     found = figures()
     miss = found["parts"]["both unseen"]["misses"][0]
     with filled(tmp_path / "records", 3) as store:
-        miss["record"] = store.find(Filter(has_image=True)).rows[0].id
+        one, other = store.find(Filter(has_image=True)).rows[:2]
+    miss |= {"record": one.id, "prompt": one.prompt, "seed": one.seed}
     old = tmp_path / "run" / FOLDER / "0123456789abcdef.webp"
     old.parent.mkdir(parents=True)
     old.write_bytes(b"of an earlier report")
     config = build(RewardConfig, {"records": str(tmp_path / "records")})
+    miss["record"] = other.id  # of another store: its image is not that of the miss
+    assert keep_pictures(found, config, tmp_path / "run") == 0
+    miss["record"] = one.id
     assert keep_pictures(found, config, tmp_path / "run") == 2  # named by both parts
     assert [path.name for path in old.parent.iterdir()] == [picture_name(miss)]
     with Image.open(old.parent / picture_name(miss)) as picture:

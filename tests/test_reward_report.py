@@ -247,3 +247,8 @@ def test_the_text_tells_every_part_bar_and_baseline() -> None:
     value = figures["parts"][BOTH]["ensemble"]["within_spearman"]["value"]
     assert f"{value:.3f} [" in text
     assert max(map(len, text.splitlines())) < 160
+    assert "far from the data" not in text and "other records" not in text
+    far = {"prompts": {"value": 1.6, "low": 1.5, "high": 1.7}}
+    text = tell_report(figures | {"growth": far, "data": {"digest": "a", "learned": "b"}})
+    assert "(prompts of another world): 1.600 [1.500, 1.700] times that of test rows" in text
+    assert "Measured on other records than those that it learned from" in text

@@ -209,6 +209,7 @@ def test_a_warm_run_goes_on_from_a_policy(
 ) -> None:
     first = config.model_copy(update={"steps": 1})
     list(sft.train(first, tmp_path / "first"))
+    (tmp_path / "second").mkdir()
     monkeypatch.setattr("flowdesign.sft.looking.open_bound", lambda *asked: Liking())
     monkeypatch.setattr(sft, "reward_digest", lambda folder: "")
     start = str(tmp_path / "first")
