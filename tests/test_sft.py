@@ -208,8 +208,9 @@ def test_a_warm_run_goes_on_from_a_policy(
     config: SFTConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = config.model_copy(update={"steps": 1})
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
     list(sft.train(first, tmp_path / "first"))
-    (tmp_path / "second").mkdir()
     monkeypatch.setattr("flowdesign.sft.looking.open_bound", lambda *asked: Liking())
     monkeypatch.setattr(sft, "reward_digest", lambda folder: "")
     start = str(tmp_path / "first")
