@@ -76,16 +76,22 @@ def kill_at_random_moments(
 
 
 def check_that_kills_lose_nothing(
-    config: RunConfig, work: runs.Work, folder: Path, checkpoint: str, seed: int, longest: float
+    config: RunConfig,
+    work: runs.Work,
+    folder: Path,
+    checkpoint: str,
+    seed: int,
+    longest: float,
+    times: int = 20,
 ) -> tuple[Path, Path]:
-    """SIGKILL at 20 random moments leaves the weights and metrics of a run that nobody killed.
+    """SIGKILL at random moments leaves the weights and metrics of a run that nobody killed.
 
-    Gives the folders of both. The config must have steps enough for 20 starts.
+    Gives the folders of both. The config must have steps enough for so many starts.
     """
     whole, parts = folder / "whole", folder / "parts"
     for each in (whole, parts):
         runs.prepare(each, config)
-    kill_at_random_moments(work, parts, 20, seed, longest)
+    kill_at_random_moments(work, parts, times, seed, longest)
     for each in (whole, parts):
         assert runs.execute(each, work).state == "finished"
     check_that_they_are_equal(whole, parts, checkpoint, config.steps)

@@ -122,7 +122,7 @@ def test_a_rollout_is_valid_repeatable_and_each_prompt_has_its_own(policy: Polic
 
 def test_a_large_rollout_is_said_in_parts(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = roll(policy, PROMPTS, 4, seed=1)
-    monkeypatch.setattr("flowdesign.grpo.rollout.GROUP", 5)
+    monkeypatch.setattr("flowdesign.sampling.GROUP", 5)
     assert roll(policy, PROMPTS, 4, seed=1) == whole
 
 

@@ -567,3 +567,23 @@ def test_calibration_covers_what_it_promises() -> None:
         calibration.interval(mean, sd, 0.123)
     with pytest.raises(ValueError, match="no validation images"):
         calibrate(mean[:0], mean[:0], sd[:0])
+
+
+def test_members_guess_differently_at_words_that_they_never_met() -> None:
+    """As words of the same group that they met, with the strengths behind them; others stay."""
+    loras = [at for at, word in enumerate(VOCABULARY.words) if word.group == "lora"]
+    new, *known = loras
+    met = set(range(TOKENS)) - {new}
+    strength = next(at for at, word in enumerate(VOCABULARY.words) if word.group == "strength")
+    said = []
+    for member in range(3):
+        torch.manual_seed(0)
+        words = Words(TOKENS, 8, 1.0, EACH)
+        ids, stages = torch.tensor([[TOKENS, new, strength]]), torch.zeros(1, 3, dtype=torch.long)
+        before = words(torch.tensor([[TOKENS, known[0], strength]]), stages)
+        words.guess(met, member)
+        assert torch.equal(words(torch.tensor([[TOKENS, known[0], strength]]), stages), before)
+        alike = [words(torch.tensor([[TOKENS, one, strength]]), stages) for one in known]
+        said.append(words(ids, stages))
+        assert sum(torch.equal(said[-1], one) for one in alike) == 1
+    assert not torch.equal(said[0], said[1]) and not torch.equal(said[1], said[2])

@@ -83,6 +83,7 @@ class _Graph:
     """What is written once and may stand in many places. `source` is kept, so that its id stays its own."""
 
     source: Mapping[Any, Any]
+    size: int = 0  # nodes that are no notes, whatever they look like
     nodes: dict[str, Node] = field(default_factory=dict)
     links: dict[Any, Origin] = field(default_factory=dict)
     results: dict[int, Any] = field(default_factory=dict)
@@ -102,14 +103,14 @@ class _Reader:
         top = Scope()
         self._fill(top, self.value, 0)
         if self.count > MAX_NODES:
-            message = f"The file has more than {MAX_NODES} nodes, which are the most that are read."
+            message = f"The file has {self.count} nodes or more; at most {MAX_NODES} are read."
             self.problems[:] = [Problem("too_many_nodes", "", "", message)]
             return Scope()
         return top
 
     def _fill(self, scope: Scope, graph: Mapping[Any, Any], depth: int) -> None:
         parsed = self._parsed(graph)
-        self.count += len(parsed.nodes)
+        self.count += parsed.size
         if self.count > MAX_NODES:
             return
         scope.nodes, scope.links, scope.results = parsed.nodes, parsed.links, parsed.results
@@ -120,13 +121,15 @@ class _Reader:
     def _parsed(self, graph: Mapping[Any, Any]) -> _Graph:
         """A graph's nodes and links; a definition with many instances is read once."""
         if id(graph) not in self._graphs:
-            found = _Graph(graph)
             nodes, links = graph.get("nodes"), graph.get("links")
-            found.nodes = {str(n["id"]): n for n in self._checked(nodes if _is_list(nodes) else [])}
-            for number, origin, target in map(_link, links if _is_list(links) else []):
-                found.links[number] = origin
-                if target[0] == OUTPUTS:
-                    found.results[target[1]] = number
+            listed = nodes if _is_list(nodes) else []
+            found = _Graph(graph, sum(not is_note(node) for node in listed))
+            if found.size <= MAX_NODES:
+                found.nodes = {str(node["id"]): node for node in self._checked(listed)}
+                for number, origin, target in map(_link, links if _is_list(links) else []):
+                    found.links[number] = origin
+                    if target[0] == OUTPUTS:
+                        found.results[target[1]] = number
             self._graphs[id(graph)] = found
         return self._graphs[id(graph)]
 

@@ -149,9 +149,13 @@ class School:
         return float(np.mean(np.concatenate(misses) ** 2))
 
     def graduates(self) -> Ensemble:
-        """The ensemble of the members' best states; they do not learn on."""
+        """The ensemble of the members' best states, who guess at words that they never met; they do not
+        learn on."""
+        training = np.unique(self.table.sentence[self.table.training])
+        met = {token for number in training for token in self.table.sentences[number]}
         for trainee, progress in zip(self.trainees, self.progress, strict=True):
             set_weights(trainee.model.learned(), progress.weights)
+            trainee.model.words.guess(met, trainee.member)
         models = [trainee.model for trainee in self.trainees]
         return Ensemble(models, self.anatomy, threads=self.config.workers)
 

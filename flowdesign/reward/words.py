@@ -8,7 +8,8 @@ of the two is that of the sentence's checkpoint as a model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,7 @@ class Words(nn.Module):
         words = [*VOCABULARY.words[:tokens]]
         words += [UNKNOWN] * (tokens - len(words)) + [BEGIN]
         loras = [at for at, word in enumerate(words) if word.group == "lora"]
+        self.words = words
         self.ids, self.of_stages = len(words), max(roles) + 1
         self.rows = nn.Embedding(self.ids, width)
         self.roles = nn.Embedding(self.ids * (self.of_stages + len(loras)), width)
@@ -50,6 +52,27 @@ class Words(nn.Module):
         ):  # fmt: skip
             self._note(name, torch.tensor([word.group in wanted for word in words]))
         self._note("is_base", torch.tensor([word == Word("model", BASE) for word in words]))
+
+    @torch.no_grad()
+    def guess(self, met: Collection[int], member: int) -> None:
+        """Give each word that training never met the vectors of one of its group, another in each member.
+
+        Left as it began, near nothing, it would say the same to all members, who would be sure of it.
+        """
+        for word in range(self.ids):
+            alike = [at for at in sorted(met) if self.words[at].group == self.words[word].group]
+            if word not in met and alike:
+                order = random.Random(f"reward/guess/{word}").sample(alike, len(alike))
+                self._copy(order[member % len(order)], word)
+
+    def _copy(self, one: int, other: int) -> None:
+        """Let a word say what another says, in every role, and what strengths say behind it."""
+        roles = self.roles.weight.view(-1, self.ids, self.rows.weight.shape[1])
+        self.rows.weight[other] = self.rows.weight[one]
+        roles[:, other] = roles[:, one]
+        if self.words[one].group == "lora":
+            behind, before = (self.of_stages + int(self.number[word]) for word in (other, one))
+            roles[behind] = roles[before]
 
     def _note(self, name: str, values: Tensor) -> None:
         self.register_buffer(name, values, persistent=False)
