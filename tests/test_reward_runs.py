@@ -319,9 +319,7 @@ def test_an_ensemble_learns_a_rule_and_knows_where_it_was_not(
     }
     scores = np.array([score[int(p), int(s)] for p, s in pairs])
     assert 0.8 < ((found.low <= scores) & (scores <= found.high)).mean() <= 1
-    gibberish = ensemble.predict(["zzz qqq xxxxx jjjj wwww kkkkk"] * len(sentences), sentences)
-    assert gibberish.spread.mean() > 1.15 * found.spread.mean()
     growth = foreign(ensemble, table, config.left_out)
-    assert growth["words"]["value"] > 1.1 and growth["prompts"]["value"] > 1.1
+    assert growth["words"]["low"] > 1.2 and growth["prompts"]["value"] > 1.1
     anatomy, _ = read_anatomy(tmp_path)
     assert anatomy.data == table.digest and anatomy.calibration is not None
