@@ -116,9 +116,9 @@ def batch(
     chance = rng.getrandbits(32)
     some = bound.afresh().of_some(config.judges, rng)
     found = search(some, sought, starts, language, config.sweeps, config.heat, chance)
-    said = [one.sentence for one in found]
-    reward = fmean(bound(sought, said)) if said else None
-    return Batch(repeated + sought, plain + said, reward)
+    sentences = [one.sentence for one in found]
+    reward = fmean(bound(sought, sentences)) if sentences else None
+    return Batch(repeated + sought, plain + sentences, reward)
 
 
 def _repeat(prompts: Sequence[str], times: int) -> list[str]:
