@@ -149,6 +149,7 @@ def test_bounds_are_said_and_texts_are_shown_as_they_are() -> None:
     assert describe(SFTConfig.model_fields["lora_rate"]).endswith("(above 0)")
     shown = plain("<b>*_[x]`</b> 'it'")
     assert not re.search(r"[<>*_\[\]`]", shown) and "'it'" in shown
+    assert plain("policy_sft_8b _x_") == "policy_sft_8b &#95;x&#95;"
 
 
 # --- commands

@@ -7,6 +7,7 @@ it was typed and the message is the one that the command line gives.
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -159,8 +160,15 @@ def describe(info: FieldInfo) -> str:
 
 
 def plain(text: str) -> str:
-    """A text for a place that reads Markdown and HTML, shown as it is."""
-    return "".join(c if c.isalnum() or c in " ,.:;()'%/-" else f"&#{ord(c)};" for c in text)
+    """A text for a place that reads Markdown and HTML, shown as it is.
+
+    A _ within a word says nothing in Markdown, and names are full of them.
+    """
+    within = {found.start(1) for found in re.finditer(r"(?<=[^\W_])(_)(?=[^\W_])", text)}
+    return "".join(
+        c if c.isalnum() or c in " ,.:;()'%/-" or at in within else f"&#{ord(c)};"
+        for at, c in enumerate(text)
+    )
 
 
 def _shown(info: FieldInfo, value: Any) -> Any:
