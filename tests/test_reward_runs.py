@@ -102,7 +102,7 @@ def test_sigkill_at_random_moments_loses_and_repeats_no_step(
         reward_run.CHECKPOINT,
         7,
         0.2,
-        times=8,
+        times=4,
     )
     ours, theirs = (load_file(each / "member_0.safetensors") for each in (whole, parts))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
