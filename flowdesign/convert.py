@@ -1,6 +1,6 @@
 """From one form of a workflow to another: what `python -m flowdesign convert` prints.
 
-text, problems = convert(Path("image.png"), "api")
+convert(Path("image.png"), "api").text
 """
 
 from __future__ import annotations

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from flowdesign.catalog import ROOT, installed
-from flowdesign.reward.pictures import FOLDER, picture_name, save_picture
+from flowdesign.reward.pictures import FOLDER, misses_of, picture_name, save_picture
+from flowdesign.runs import read_figures
 from flowdesign.shipped import ShippedError
 from flowdesign.tokens import decode
 from flowdesign.workflow import bind
@@ -25,12 +25,11 @@ def draw(folder: Path) -> int:
     """Render what is missing; how many there were. Raises ShippedError without a report."""
     from flowdesign.render import Job, Renderer
 
-    path = folder / "figures.json"
-    if not path.exists():
+    figures = read_figures(folder)
+    if figures is None:
         raise ShippedError(f"There is no report in {folder}: python -m flowdesign reward --measure")
-    parts = json.loads(path.read_text(encoding="utf-8"))["parts"].values()
-    misses = [miss for part in parts for miss in part["misses"]]
-    missing = [miss for miss in misses if not (folder / FOLDER / picture_name(miss)).exists()]
+    place = folder / FOLDER
+    missing = [one for one in misses_of(figures) if not (place / picture_name(one)).exists()]
     renderer = Renderer(installed())
     for miss in missing:
         workflow = decode(tuple(miss["sentence"])).workflow
@@ -38,5 +37,5 @@ def draw(folder: Path) -> int:
             raise ShippedError(f"The report in {folder} was made with another vocabulary.")
         bound = bind(workflow, miss["prompt"], miss["seed"])
         image = next(iter(renderer.render([Job(bound)]))).images[0]
-        save_picture(image, folder / FOLDER, miss)
+        save_picture(image, place, miss)
     return len(missing)

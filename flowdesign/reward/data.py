@@ -134,6 +134,12 @@ class Table:
         return self.rows(["validation"], ["train", "validation"])
 
     @cached_property
+    def met(self) -> frozenset[int]:
+        """The words of the sentences that may be learned from."""
+        numbers = np.unique(self.sentence[self.training])
+        return frozenset(token for number in numbers for token in self.sentences[number])
+
+    @cached_property
     def digest(self) -> str:
         """The sha256 of what is learned from and chosen with: equal data give equal digests, whatever
         their order was, and whatever is there to be measured on."""

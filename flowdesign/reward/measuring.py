@@ -74,8 +74,7 @@ def foreign(ensemble: Ensemble, table: Table, without: Sequence[str] = ()) -> di
     """
     rng = random.Random("reward/foreign")
     inside = pairs_of(table.take(table.rows(["test"], ["test"])))[0]
-    known = {token for row in table.training for token in table.sentences[table.sentence[row]]}
-    home = [s for s in range(len(table.sentences)) if known.issuperset(table.sentences[s])]
+    home = [s for s in range(len(table.sentences)) if table.met.issuperset(table.sentences[s])]
     inside = inside[np.isin(inside[:, 1], home)]
     if not len(inside):
         return {}
@@ -83,7 +82,7 @@ def foreign(ensemble: Ensemble, table: Table, without: Sequence[str] = ()) -> di
     near = inside[[rng.randrange(len(inside)) for _ in range(FOREIGN)]]
     strangers = [other_prompt(rng) for _ in near]
     found = {"prompts": (strangers, [table.sentences[s] for s in near[:, 1]])}
-    if odd := _odd_sentences(table, known, without, rng):
+    if odd := _odd_sentences(table, without, rng):
         found["words"] = ([table.prompts[p] for p in near[: len(odd), 0]], odd)
     result = {}
     for name, (prompts, sentences) in found.items():
@@ -112,7 +111,7 @@ def data_figures(table: Table) -> dict[str, Any]:
 
 
 def _odd_sentences(
-    table: Table, known: set[int], without: Sequence[str], rng: random.Random
+    table: Table, without: Sequence[str], rng: random.Random
 ) -> list[tuple[int, ...]]:
     """Sentences with words that were never met: of the table's own, else drawn with all models."""
     named = {VOCABULARY.index(word) for word in without}
@@ -121,4 +120,4 @@ def _odd_sentences(
         return [rng.choice(own) for _ in range(FOREIGN)]
     language = Automaton(VOCABULARY, known_assets())
     drawn = (random_sentence(language, rng) for _ in range(4 * FOREIGN))
-    return [sentence for sentence in drawn if not known.issuperset(sentence)][:FOREIGN]
+    return [sentence for sentence in drawn if not table.met.issuperset(sentence)][:FOREIGN]

@@ -28,12 +28,17 @@ def picture_name(miss: Mapping[str, Any]) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:16] + ".webp"
 
 
+def misses_of(figures: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The misses of all parts of a report."""
+    return [miss for part in figures["parts"].values() for miss in part["misses"]]
+
+
 def keep_pictures(figures: Mapping[str, Any], config: RewardConfig, folder: Path) -> int:
     """Write the pictures of a report's misses into the run's folder; how many there were.
 
     Those of an earlier report go.
     """
-    misses = [miss for part in figures["parts"].values() for miss in part["misses"]]
+    misses = misses_of(figures)
     _forget_others({picture_name(miss) for miss in misses}, folder / FOLDER)
     if config.records == SHIPPED:
         return 0

@@ -151,11 +151,9 @@ class School:
     def graduates(self) -> Ensemble:
         """The ensemble of the members' best states, who guess at words that they never met; they do not
         learn on."""
-        training = np.unique(self.table.sentence[self.table.training])
-        met = {token for number in training for token in self.table.sentences[number]}
         for trainee, progress in zip(self.trainees, self.progress, strict=True):
             set_weights(trainee.model.learned(), progress.weights)
-            trainee.model.words.guess(met, trainee.member)
+            trainee.model.words.guess(self.table.met, trainee.member)
         models = [trainee.model for trainee in self.trainees]
         return Ensemble(models, self.anatomy, threads=self.config.workers)
 

@@ -59,9 +59,9 @@ class Words(nn.Module):
 
         Left as it began, near nothing, it would say the same to all members, who would be sure of it.
         """
-        for word in range(self.ids):
+        for word in set(range(self.ids)).difference(met):
             alike = [at for at in sorted(met) if self.words[at].group == self.words[word].group]
-            if word not in met and alike:
+            if alike:
                 order = random.Random(f"reward/guess/{word}").sample(alike, len(alike))
                 self._copy(order[member % len(order)], word)
 

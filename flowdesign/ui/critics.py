@@ -53,10 +53,13 @@ class Critics:
             key = _key(folder)
             if key not in self._loaded:
                 found = _load(folder)
-                usual = self.folder  # stays, for who asks for it `at_hand`
-                others = [item for item in self._loaded.items() if item[0][0] != usual]
-                kept = [item for item in self._loaded.items() if item[0][0] == usual]
-                self._loaded = dict([*kept, *others[1 - KEPT :]]) | {key: found}
+                usual = (
+                    _key(self.folder) if self.folder else None
+                )  # stays: it is asked for `at_hand`
+                kept = [one for one in self._loaded if one == usual]
+                others = [one for one in self._loaded if one != usual]
+                stay = [*kept, *others[1 - KEPT :]]
+                self._loaded = {one: self._loaded[one] for one in stay} | {key: found}
             found = self._loaded[key]
         if isinstance(found, Exception):
             raise found

@@ -19,6 +19,9 @@ from flowdesign.config import (
     SFTConfig,
     ZooConfig,
 )
+from flowdesign.policies import HEAD as POLICY_FILE
+from flowdesign.records.store import FILE as RECORDS_FILE
+from flowdesign.reward import HEAD as REWARD_FILE
 from flowdesign.ui import policy_card, reward_card
 
 Rows = Sequence[Mapping[str, Any]]  # of metrics.jsonl
@@ -32,9 +35,9 @@ class Thing:
     file: str
 
 
-POLICY = Thing("policy", "policy.json")
-ENSEMBLE = Thing("reward ensemble", "reward.json")
-STORE = Thing("store of records", "records.sqlite3")
+POLICY = Thing("policy", POLICY_FILE)
+ENSEMBLE = Thing("reward ensemble", REWARD_FILE)
+STORE = Thing("store of records", RECORDS_FILE)
 
 # What comes with FlowDesign: to be looked at, not to be changed or removed.
 SHIPPED = frozenset({"policy_sft", "policy_grpo", "reward"})

@@ -71,6 +71,7 @@ def dpmpp_sde(model: Model, x: Tensor, sigmas: Tensor, noise: Noise) -> Tensor:
 
 
 def _noised(x: Tensor, denoised: Tensor, sigma: float, to: float, noise: Noise) -> Tensor:
+    """Denoise further than a level, then add noise up to it."""
     down, up = ancestral(sigma, to)
     return blend(x, denoised, down / sigma) + noise(sigma, to) * up
 
@@ -94,17 +95,13 @@ def _multistep(
     model: Model, x: Tensor, sigmas: Tensor, noise: Noise, order: int, midpoint: bool = False
 ) -> Tensor:
     """DPM-Solver++ of the stochastic equation from the denoised images of up to `order` steps."""
-    past: list[
-        tuple[float, Tensor]
-    ] = []  # the width of each step and its denoised image, newest first
+    past: list[tuple[float, Tensor]] = []  # each step's width and denoised image, newest first
     for sigma, following in steps(sigmas):
         denoised = model(x, sigma)
         if following == 0:
             return denoised
         width = math.log(sigma / following)
-        double = (
-            2 * width
-        )  # the noise that is added makes the step twice as wide for what is denoised
+        double = 2 * width  # with noise a step is twice as wide for what is denoised
         x = (following / sigma) * math.exp(-width) * x - math.expm1(-double) * denoised
         if past:
             x = x + _correction(denoised, past, width, midpoint)
@@ -165,9 +162,7 @@ def ddpm(model: Model, x: Tensor, sigmas: Tensor, noise: Noise) -> Tensor:
         denoised = model(x, sigma)
         if following == 0:
             return denoised
-        left = (following / sigma) ** 2
-        x = blend(x, denoised, left)
-        x = x + noise(sigma, following) * (following * math.sqrt(1 - left))
+        x = _noised(x, denoised, sigma, following, noise)
     return x
 
 
