@@ -1,4 +1,4 @@
-"""The command line: python -m flowdesign {design,render,validate,convert,score,scorers,records,votes,collect,zoo,sft,reward,grpo}.
+"""The command line: python -m flowdesign {design,render,validate,convert,score,scorers,records,votes,collect,zoo,sft,reward,grpo,evaluate}.
 
 Heavy libraries are imported by the command that needs them, so that --help answers at once.
 """
@@ -26,6 +26,7 @@ from flowdesign.collect.pictures import pictures
 from flowdesign.config import (
     CollectConfig,
     ConfigError,
+    EvaluateConfig,
     GRPOConfig,
     RewardConfig,
     RunConfig,
@@ -217,6 +218,11 @@ def grpo(flags: argparse.Namespace) -> int:
     return _learn(from_flags(GRPOConfig, flags), flags, "flowdesign.grpo.command")
 
 
+def evaluate(flags: argparse.Namespace) -> int:
+    """Compare policies and baselines on held-out prompts, rendered and judged, or print stored figures."""
+    return _learn(from_flags(EvaluateConfig, flags), flags, "flowdesign.evaluate.command")
+
+
 def _learn(config: RunConfig, flags: argparse.Namespace, module: str) -> int:
     """What a kind of run that learns is asked for; `module` knows how. Some measure themselves."""
     folder, work = CHECKPOINTS / config.run, import_module(module)
@@ -304,6 +310,7 @@ def parser() -> argparse.ArgumentParser:
     _add_training(add("sft", sft), SFTConfig)
     _add_training(add("reward", reward), RewardConfig)
     _add_training(add("grpo", grpo), GRPOConfig)
+    _add_training(add("evaluate", evaluate), EvaluateConfig)
     return top
 
 

@@ -154,7 +154,15 @@ class SFTConfig(RunConfig):
     imported: float = Field(
         0.0, ge=0, le=1, description="share of the prompts that come with imported graphs"
     )
-    records: str = Field("", description="folder of their records; empty is the usual one")
+    scored: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the prompts that come with recorded workflows and are told their scores",
+    )
+    records: str = Field(
+        "", description="folder of the records of both, or shipped; empty is the usual one"
+    )
     warm: float = Field(
         0.0, ge=0, le=1, description="share of the prompts whose workflows are searched for"
     )
@@ -180,10 +188,10 @@ class SFTConfig(RunConfig):
     @model_validator(mode="after")
     def _share(self) -> "SFTConfig":
         """Refuse shares that are more than there is."""
-        if self.warm + self.imported > 1:
+        if self.warm + self.imported + self.scored > 1:
             raise ValueError(
-                f"imported ({self.imported:g}) and warm ({self.warm:g}) are shares of the same prompts: "
-                "together at most 1"
+                f"imported ({self.imported:g}), scored ({self.scored:g}) and warm ({self.warm:g}) are shares "
+                "of the same prompts: together at most 1"
             )
         return self
 
@@ -205,6 +213,7 @@ class GRPOConfig(RunConfig):
     start: str = Field("policy_sft", description="run or folder of the SFT policy to start from")
     reward: str = Field("reward", description="run or folder of the reward ensemble")
     trust: float = Field(1.0, ge=0, description="k of the reward: mean - k x spread")
+    members: int = Field(0, ge=0, description="only so many of its members; 0 is all")
     dtype: Literal["nf4", "bf16", "fp32"] = Field("nf4", description="how the base is held")
     device: str = Field("cpu", description="torch device")
     steps: int = Field(200, ge=1, description="rollouts")
@@ -258,16 +267,38 @@ class ZooConfig(RunConfig):
     stages: str = Field("", description="only these stages, by comma, and what they need")
 
 
-class CollectConfig(RunConfig, ScoreConfig):
+class RenderConfig(RunConfig, ScoreConfig):
+    """What every run has that renders and scores: with what, where, and how many at once."""
+
+    incidental: ClassVar[frozenset[str]] = RunConfig.incidental | {
+        "workers", "ray", "score_device", "score_batch",
+    }  # fmt: skip
+
+    also: str = Field("scene_gist", description="scorers to run beside the weighted ones, by comma")
+    images: bool = Field(True, description="keep the images beside the records")
+    records: str = Field("", description="folder of the records; empty is the usual one")
+    device: str = Field("cpu", description="torch device of the renderer")
+    dtype: Literal["float32", "float16", "bfloat16"] = Field(
+        "float32", description="type of the diffusion model"
+    )
+    batch: int = Field(16, ge=1, description="images rendered at once")
+    workers: int = Field(2, ge=1, description="processes that render")
+    ray: str = Field("", description="address of a Ray cluster, or local; empty is without Ray")
+
+    @property
+    def all_scorers(self) -> tuple[str, ...]:
+        """The names of all scorers to run: weighted, held out, and those beside them."""
+        return tuple(dict.fromkeys([*self.scorers, *listed(self.also)]))
+
+
+class CollectConfig(RenderConfig):
     """Render and score: prompts x workflows x seeds become records.
 
     A *pair* is a prompt with a workflow. Pairs that are not `repeated` are rendered with one of the
     prompt's seeds, the others with all of them, which tells how much of a score is chance.
     """
 
-    incidental: ClassVar[frozenset[str]] = RunConfig.incidental | {
-        "workers", "ray", "price", "retry", "score_device", "score_batch",
-    }  # fmt: skip
+    incidental: ClassVar[frozenset[str]] = RenderConfig.incidental | {"price", "retry"}
 
     run: RunName = Field("collect", description="name of the folder under checkpoints/")
     prompts: str = Field("grammar", description="file with a prompt a line, or grammar")
@@ -281,23 +312,80 @@ class CollectConfig(RunConfig, ScoreConfig):
     seeds: int = Field(4, ge=1, le=64, description="seeds of a prompt")
     repeated: float = Field(1.0, ge=0, le=1, description="share of the pairs with all seeds")
     per_workflow: int = Field(4, ge=1, description="prompts that a random workflow is tried on")
-    also: str = Field("scene_gist", description="scorers to run beside the weighted ones, by comma")
-    images: bool = Field(True, description="keep the images beside the records")
-    records: str = Field("", description="folder of the records; empty is the usual one")
-    device: str = Field("cpu", description="torch device of the renderer")
-    dtype: Literal["float32", "float16", "bfloat16"] = Field(
-        "float32", description="type of the diffusion model"
-    )
-    batch: int = Field(16, ge=1, description="images rendered at once")
-    workers: int = Field(2, ge=1, description="processes that render")
-    ray: str = Field("", description="address of a Ray cluster, or local; empty is without Ray")
     price: float = Field(0.0, ge=0, description="what one worker costs an hour, in your currency")
     retry: bool = Field(False, description="render again what failed before")
 
+
+class EvaluateConfig(RenderConfig):
+    """Ways to a workflow for a prompt, compared on held-out prompts by rendering and judging.
+
+    Whatever has to be chosen (the baselines' workflows, the guidance scale, what a search keeps) is
+    chosen on other prompts, or at least other seeds, than what is measured.
+    """
+
+    incidental: ClassVar[frozenset[str]] = RenderConfig.incidental | {"records"}
+
+    run: RunName = Field("my_evaluation", description="name of the folder under checkpoints/")
+    images: bool = Field(False, description="keep the images beside the records")
+    records: str = Field("", description="folder of the records; empty is one in the run's folder")
+    contestants: str = Field("", description="only these kinds, by comma; empty is all")
+    policy: str = Field(
+        "policy_grpo", description="runs of GRPO that differ in their seed, by comma"
+    )
+    conditioned: str = Field(
+        "", description="run of an SFT policy that was told scores (sft --scored); empty is none"
+    )
+    variants: str = Field("", description="other policies to compare, by comma")
+    reward: str = Field("reward", description="run or folder of the ensemble that ranks designs")
+    trust: float = Field(1.0, ge=0, description="k of its lower bound: mean - k x spread")
+    scales: str = Field("0.5,1.5,2,3,5", description="guidance scales, by comma")
+    temperature: float = Field(1.0, ge=0, le=2, description="of the policies")
+    best_of: int = Field(8, ge=2, description="designs of which the ensemble's favourite is taken")
+    prompts: str = Field("grammar", description="file with a prompt a line, or grammar")
+    prompt_count: int = Field(500, ge=2, description="held-out prompts to measure on")
+    seeds: int = Field(4, ge=1, le=64, description="images of a prompt and a design")
+    curve_prompts: int = Field(
+        100, ge=2, description="of these prompts, those for all guidance scales and variants"
+    )
+    choose_prompts: int = Field(
+        64, ge=2, description="validation prompts that the guidance scale is chosen on"
+    )
+    table_prompts: int = Field(
+        64, ge=8, description="training prompts that baselines see every workflow of theirs on"
+    )
+    table_workflows: int = Field(32, ge=4, description="workflows that baselines choose from")
+    searched: int = Field(
+        40,
+        ge=0,
+        description="of the prompts, those for which workflows are searched for by rendering",
+    )
+    rounds: int = Field(6, ge=1, description="of that search")
+    tries: int = Field(8, ge=1, description="changed workflows in a round")
+    search_seeds: int = Field(2, ge=1, description="images by which the search judges a workflow")
+    free: int = Field(
+        200, ge=0, description="sentences without the grammar, to see how many are workflows"
+    )
+
+    @model_validator(mode="after")
+    def _numbers(self) -> "EvaluateConfig":
+        """Refuse scales that are no numbers, and parts that are larger than the whole."""
+        _ = self.all_scales
+        for name in ("curve_prompts", "searched"):
+            if getattr(self, name) > self.prompt_count:
+                raise ValueError(
+                    f"{name} ({getattr(self, name)}) are some of the prompts: at most prompt_count "
+                    f"({self.prompt_count})"
+                )
+        return self
+
     @property
-    def all_scorers(self) -> tuple[str, ...]:
-        """The names of all scorers to run: weighted, held out, and those beside them."""
-        return tuple(dict.fromkeys([*self.scorers, *listed(self.also)]))
+    def all_scales(self) -> tuple[float, ...]:
+        """The guidance scales in `scales` in order, without 0 and 1, which are policies themselves."""
+        try:
+            found = sorted({float(word) for word in listed(self.scales)} - {0.0, 1.0})
+        except ValueError:
+            raise ValueError(f"scales: write numbers by comma, not '{self.scales}'") from None
+        return tuple(found)
 
 
 class RewardConfig(RunConfig, WeightConfig):

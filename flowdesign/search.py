@@ -96,6 +96,15 @@ def search(
     return [Found(chain.prompt, chain.sentence, chain.reward) for chain in chains]
 
 
+def changes(sentence: Sentence, language: Automaton, rng: random.Random) -> Sentence:
+    """The sentence with another choice at a place drawn at random, and a rest that fits."""
+    places = rng.sample(range(len(sentence)), len(sentence))
+    for place in places:
+        if tokens := alternatives(sentence, place, language):
+            return changed(sentence, place, rng.choice(tokens), language, rng)
+    return sentence
+
+
 def _sweep(bound: Bound, chains: Sequence[_Chain], language: Automaton, heat: float) -> None:
     for chain in chains:
         chain.places = list(range(len(chain.sentence)))

@@ -21,7 +21,7 @@ from flowdesign import catalog
 from flowdesign.catalog import ASSETS
 from flowdesign.collect.batches import Batch, Job
 from flowdesign.collect.making import Make, Outcome, RenderRecipe
-from flowdesign.config import CollectConfig
+from flowdesign.config import CollectConfig, RenderConfig
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class RecipeOf:
     """`RenderRecipe` with the models of one folder, also in workers, which see no monkeypatch."""
 
     folder: Path
-    config: CollectConfig
+    config: RenderConfig
 
     def open(self) -> Make:
         catalog.MODELS = self.folder
@@ -100,7 +100,7 @@ class RecipeOf:
 def use_models(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let collections find the models of this folder alone, whatever is shipped."""
     monkeypatch.setattr(catalog, "MODELS", folder)
-    monkeypatch.setattr("flowdesign.collect.run.RenderRecipe", partial(RecipeOf, folder))
+    monkeypatch.setattr("flowdesign.collect.rendering.RenderRecipe", partial(RecipeOf, folder))
 
 
 def tiny_catalogue(folder: Path) -> Path:

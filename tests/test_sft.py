@@ -5,10 +5,12 @@ import random
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
 import torch
+from reward_toys import toy_records, true_score
 from run_toys import check_that_it_goes_on_exactly, check_that_kills_lose_nothing
 from toys import write_tiny_base
 
@@ -21,7 +23,7 @@ from flowdesign.records.splits import split_of_workflow
 from flowdesign.reward.ensemble import RewardError
 from flowdesign.samples import read_samples
 from flowdesign.sampling import Unconstrained
-from flowdesign.sft import measuring
+from flowdesign.sft import measuring, scored
 from flowdesign.sft import training as sft
 from flowdesign.sft.imported import pool_of
 from flowdesign.sft.looking import SHOWN, judge_of, look
@@ -152,12 +154,42 @@ def test_imported_graphs_are_learned_beside_random_ones(config: SFTConfig, tmp_p
     assert 10 < len(wanted) < 40
     pool = pool_of(tmp_path / "run", str(tmp_path / "records"), GRAMMAR)
     assert [(prompt, said) for prompt, all_said in pool.items() for said in all_said] == wanted
+    made = sft.Made(imported=pool)
     half = config.model_copy(update={"prompts": 8, "imported": 0.5})
-    data = sft.batch(half, 0, GRAMMAR, pool=pool)
-    assert data == sft.batch(half, 0, GRAMMAR, pool=pool) != sft.batch(half, 1, GRAMMAR, pool=pool)
+    data = sft.batch(half, 0, GRAMMAR, made=made)
+    assert data == sft.batch(half, 0, GRAMMAR, made=made) != sft.batch(half, 1, GRAMMAR, made=made)
     pairs = list(zip(data.prompts, data.sentences, strict=True))
     assert len(set(data.prompts[:8])) == 4 and not set(pairs[:8]) & set(wanted)
     assert 4 <= len(pairs[8:]) <= 8 and set(pairs[8:]) <= set(wanted)
+
+
+def test_scored_workflows_are_told_with_the_level_that_they_reached(tmp_path: Path) -> None:
+    found = scored.levelled(toy_records(80, 6, seeds=2), GRAMMAR)
+    assert {one.level for one in found} == set(range(1, scored.BEST + 1))
+    assert all(split_of_prompt(one.prompt) == "train" for one in found)
+    means = [
+        fmean(true_score(one.prompt, one.sentence) for one in found if one.level == level)
+        for level in (1, scored.BEST)
+    ]
+    assert means[1] > means[0] + 0.5  # by the rule that the toys' scores follow
+    made = sft.Made(scored=found)
+    data = sft.batch(SFTConfig(scored=1.0, prompts=4, sentences=2), 0, GRAMMAR, made=made)
+    pairs = {(scored.told(one.prompt, one.level), one.sentence) for one in found}
+    assert len(data.prompts) == 8
+    assert set(zip(data.prompts, data.sentences, strict=True)) <= pairs
+    with pytest.raises(RecordsError, match="at least 10 are needed"):
+        scored.levelled([], GRAMMAR)
+
+
+def test_the_scored_workflows_of_a_run_stay_those_that_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scored, "unpack_all", lambda: toy_records(40, 4))
+    first = scored.scored_of(tmp_path, scored.SHIPPED, GRAMMAR)
+    monkeypatch.setattr(scored, "unpack_all", lambda: toy_records(50, 4))
+    assert scored.scored_of(tmp_path, scored.SHIPPED, GRAMMAR) == first
+    with pytest.raises(RecordsError, match="There are no records"):
+        scored.scored_of(tmp_path / "new", str(tmp_path / "none"), GRAMMAR)
 
 
 def test_a_look_says_what_an_ensemble_expects_where_there_is_one(

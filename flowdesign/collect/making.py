@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from flowdesign.catalog import Installed, installed
 from flowdesign.collect.batches import Job
-from flowdesign.config import CollectConfig
+from flowdesign.config import RenderConfig
 from flowdesign.designs import renderer_version, say_fault
 from flowdesign.provenance import ModelHashes
 from flowdesign.workflow import bind
@@ -56,7 +56,7 @@ class Recipe(Protocol):
 class RenderRecipe:
     """Render with this installation's models and score with the config's scorers."""
 
-    config: CollectConfig
+    config: RenderConfig
 
     def open(self) -> Make:
         """Load the scorers; models are loaded when a workflow first asks for them."""

@@ -82,7 +82,7 @@ def policy_pairs(
             if (folder / "STOP").exists():
                 raise Stopped
             count = config.n // len(prompts) + (index < config.n % len(prompts))
-            chance = _seeds(f"say/{config.seed}", prompts[index], 1)[0]
+            chance = seeds_of(f"say/{config.seed}", prompts[index], 1)[0]
             said.append(list(dict.fromkeys(say(prompts[index], count, chance))) if count else [])
             file.write(json.dumps(said[-1]) + "\n")
             file.flush()
@@ -101,7 +101,7 @@ def with_seeds(
     repeated = set(rng.sample(range(len(drawn)), round(len(drawn) * config.repeated)))
     found = []
     for index, (prompt, sentence) in enumerate(drawn):
-        seeds = _seeds(f"render/{config.seed}", prompt, config.seeds)
+        seeds = seeds_of(f"render/{config.seed}", prompt, config.seeds)
         found.append(Pair(prompt, sentence, seeds if index in repeated else (rng.choice(seeds),)))
     return found
 
@@ -138,7 +138,7 @@ def _split_of(sentence: str) -> Split:
     return split_of_workflow(workflow)
 
 
-def _seeds(purpose: str, prompt: str, count: int) -> tuple[int, ...]:
+def seeds_of(purpose: str, prompt: str, count: int) -> tuple[int, ...]:
     """Seeds of 32 bits that follow from the run's seed and the prompt alone."""
     digests = (hashlib.sha256(f"{purpose}/{i}/{prompt}".encode()).digest() for i in range(count))
     return tuple(int.from_bytes(digest[:4], "big") for digest in digests)

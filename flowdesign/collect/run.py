@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,10 +19,8 @@ from typing import Any
 
 from flowdesign import runs
 from flowdesign.catalog import Installed, installed
-from flowdesign.collect.batches import Batch, Job, PlannedWorkflow, make_batches, plan_workflow
-from flowdesign.collect.crew import Crew, LocalCrew
-from flowdesign.collect.making import Outcome, Recipe, RenderRecipe
-from flowdesign.collect.on_ray import RayCrew
+from flowdesign.collect.batches import Batch
+from flowdesign.collect.making import Outcome, Recipe
 from flowdesign.collect.plan import (
     RANDOM,
     Pair,
@@ -33,13 +31,19 @@ from flowdesign.collect.plan import (
     random_pairs,
 )
 from flowdesign.collect.prompts import read_prompts
+from flowdesign.collect.rendering import (
+    batches_of,
+    checked_recipe,
+    crew_of,
+    patiently,
+    record_of,
+    unfinished,
+)
 from flowdesign.config import CollectConfig, ConfigError, Step
 from flowdesign.designs import renderer_version
-from flowdesign.provenance import ModelHashes
-from flowdesign.records import DATA, Record, Store, sha_of
+from flowdesign.records import DATA, Store, sha_of
 from flowdesign.tokens import VOCABULARY, Automaton, sentence_text
 
-ASKED_AT_ONCE = 10_000  # keys in one question to the store
 RECENT = 40  # batches that the rate is measured over
 PAPER = 100_000  # scored triplets of arXiv 2505.21478
 
@@ -54,20 +58,20 @@ def collect(config: CollectConfig, folder: Path, recipe: Recipe | None = None) -
     seconds that are `left`. Raises ConfigError for a config that cannot be carried out.
     """
     began, models = time.monotonic(), installed()
-    recipe = recipe or _checked_recipe(config)
+    recipe = recipe or checked_recipe(config)
     try:
         pairs = keep_plan(folder, lambda: _make_pairs(config, folder, models))
     except Stopped:
         yield Step(0, 1)  # the run looks for STOP now
         return
-    batches = _batches(config, pairs, models)
+    batches = batches_of(config, pairs, models)
     with closing(Store.open(Path(config.records) if config.records else DATA)) as store:
         ledger = _Ledger(config, folder, store, batches, began)
         if ledger.is_ahead_of_metrics:
             yield ledger.step()
         if ledger.open:
-            with _crew(config, recipe) as crew:
-                for batch, outcomes in _patiently(crew, ledger.open):
+            with crew_of(config, recipe) as crew:
+                for batch, outcomes in patiently(crew, ledger.open):
                     ledger.store(batch, outcomes)
                     yield ledger.step()
         if ledger.made:
@@ -92,9 +96,9 @@ class _Ledger:
     ) -> None:
         self._config, self._store, self._began = config, store, began
         jobs = {job.key: job for batch in batches for job in batch.jobs}
-        good = _stored(store, list(jobs), failed=False)
-        done = good if config.retry else _stored(store, list(jobs), failed=True)
-        self.open = list(_unfinished(batches, done))
+        good = store.has(list(jobs), failed=False)
+        done = good if config.retry else store.has(list(jobs))
+        self.open = list(unfinished(batches, done))
         self._total, self._done = len(batches), len(batches) - len(self.open)
         self._jobs, self._images, self._failed = len(jobs), len(done), len(done) - len(good)
         rows = runs.read_metrics(folder)
@@ -113,7 +117,7 @@ class _Ledger:
         images = {sha_of(one.png): one.png for one in outcomes if one.png}
         source = source_of(self._config)
         pairs = zip(batch.jobs, outcomes, strict=True)
-        self._store.add([_record(job, one, source) for job, one in pairs], images)
+        self._store.add([record_of(job, one, source) for job, one in pairs], images)
         self._done += 1
         self._images += len(outcomes)
         self.made += len(outcomes)
@@ -170,34 +174,6 @@ class _Ledger:
         }
 
 
-def _checked_recipe(config: CollectConfig) -> Recipe:
-    """Find out what is missing before any work. Raises ConfigError."""
-    from flowdesign.scorers import ScorerError
-
-    try:
-        missing = [why for name in config.all_scorers if (why := _missing(name))]
-    except ScorerError as fault:
-        raise ConfigError(str(fault)) from None
-    if missing:
-        raise ConfigError("\n".join(missing))
-    return RenderRecipe(config)
-
-
-def _missing(name: str) -> str:
-    """Say why a scorer cannot be had here; weights of the hub are fetched, once for all workers."""
-    from flowdesign.scorers import ScorerMissing, available, is_on_hub, load
-
-    why = available(name)
-    if not why or not is_on_hub(name):
-        return why
-    log.info("fetching the weights of '%s'", name)
-    try:
-        load(name)
-    except ScorerMissing as fault:
-        return f"{why} {fault}"
-    return ""
-
-
 def _make_pairs(config: CollectConfig, folder: Path, models: Installed) -> list[Pair]:
     prompts = read_prompts(config.prompts, config.prompt_count, config.seed, config.split)
     if config.policy == RANDOM:
@@ -222,69 +198,3 @@ def _sayer(config: CollectConfig, models: Installed) -> Sayer:
         return [sentence_text(sample.tokens, policy.vocabulary) for sample in samples]
 
     return say
-
-
-def _batches(config: CollectConfig, pairs: Sequence[Pair], models: Installed) -> list[Batch]:
-    hashes = ModelHashes(models)
-    designs: dict[str, PlannedWorkflow] = {}
-    for sentence in dict.fromkeys(pair.sentence for pair in pairs):
-        designs[sentence] = plan_workflow(sentence, hashes.of)
-    return make_batches(pairs, designs, renderer_version(), config.batch)
-
-
-def _crew(config: CollectConfig, recipe: Recipe) -> Crew:
-    if config.ray:
-        return RayCrew(recipe, config.workers, config.ray, config.device)
-    return LocalCrew(recipe, config.workers)
-
-
-def _patiently(crew: Crew, batches: Sequence[Batch]) -> Iterator[tuple[Batch, list[Outcome]]]:
-    """Make batches; jobs of one that no worker survives are tried each on its own.
-
-    Only the job that ends its worker every time becomes a failure.
-    """
-    for batch, outcomes in crew.make(batches):
-        if outcomes is None:
-            log.warning("no worker survived batch %d; its jobs are made one by one", batch.number)
-            outcomes = _one_by_one(crew, batch)
-        yield batch, outcomes
-
-
-def _one_by_one(crew: Crew, batch: Batch) -> list[Outcome]:
-    lost = Outcome(failure="Every worker that rendered it was lost; was there too little memory?")
-    singles = [Batch(at, (job,)) for at, job in enumerate(batch.jobs)]
-    if len(singles) == 1:
-        return [lost]
-    made = {single.number: found for single, found in crew.make(singles)}
-    return [(made[at] or [lost])[0] for at in range(len(singles))]
-
-
-def _stored(store: Store, keys: Sequence[str], failed: bool) -> set[str]:
-    found: set[str] = set()
-    for start in range(0, len(keys), ASKED_AT_ONCE):
-        found |= store.has(keys[start : start + ASKED_AT_ONCE], failed=failed)
-    return found
-
-
-def _unfinished(batches: Sequence[Batch], done: set[str]) -> Iterator[Batch]:
-    for batch in batches:
-        missing = tuple(job for job in batch.jobs if job.key not in done)
-        if missing:
-            yield Batch(batch.number, missing)
-
-
-def _record(job: Job, outcome: Outcome, source: str) -> Record:
-    return Record(
-        prompt=job.prompt,
-        workflow=job.workflow,
-        seed=job.seed,
-        sentence=job.sentence,
-        image=sha_of(outcome.png) if outcome.png else "",
-        scores=outcome.scores,
-        source=source,
-        assets=job.assets,
-        renderer=renderer_version(),
-        fidelity=outcome.fidelity,
-        seconds=round(outcome.seconds, 4),
-        failure=outcome.failure,
-    )

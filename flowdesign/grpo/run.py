@@ -92,7 +92,8 @@ def train(config: GRPOConfig, folder: Path) -> Steps:
 
 def bound_of(config: GRPOConfig) -> Bound:
     """The reward that a config names. Raises what `reward.ensemble.Ensemble.load` does."""
-    return open_bound(config.reward, config.trust, config.device, config.threads)
+    bound = open_bound(config.reward, config.trust, config.device, config.threads)
+    return bound.of_first(config.members)
 
 
 def sft_of(config: GRPOConfig) -> Policy:

@@ -61,6 +61,19 @@ class Finder:
                     found[key] = row[0].hex() if row[0] else ""
         return found
 
+    def by_key(self, keys: Collection[str]) -> dict[str, StoredRecord]:
+        """The records of those of these `record_key`s that are stored, also deleted ones."""
+        wanted, found = [bytes.fromhex(key) for key in keys], dict[str, StoredRecord]()
+        with self._readers.lend() as connection:
+            for start in range(0, len(wanted), STREAMED):
+                some = wanted[start : start + STREAMED]
+                marks = ", ".join("?" * len(some))
+                sql = f"SELECT key, id FROM records WHERE key IN ({marks})"
+                ids = {key.hex(): number for key, number in connection.execute(sql, some)}
+                records = {one.id: one for one in reading.records_of(connection, ids.values())}
+                found |= {key: records[number] for key, number in ids.items()}
+        return found
+
     def get(self, record: int) -> StoredRecord:
         """One record, deleted or not. Raises UnknownRecord."""
         with self._readers.lend() as connection:

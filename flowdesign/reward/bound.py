@@ -26,10 +26,15 @@ class Bound:
 
     def of_some(self, count: int, rng: random.Random) -> Bound:
         """That of `count` members, drawn by chance: so much quicker; of all for 0, or where there are no more."""
-        members = self.ensemble.members
-        if not 0 < count < len(members):
-            return self
-        return Bound(self.ensemble.of(rng.sample(range(len(members)), count)), self.trust)
+        members = range(len(self.ensemble.members))
+        return self._of(rng.sample(members, count)) if 0 < count < len(members) else self
+
+    def of_first(self, count: int) -> Bound:
+        """That of the first `count` members; of all for 0, or where there are no more."""
+        return self._of(range(count)) if 0 < count < len(self.ensemble.members) else self
+
+    def _of(self, members: Sequence[int]) -> Bound:
+        return Bound(self.ensemble.of(members), self.trust)
 
     def afresh(self) -> Bound:
         """The same, with nothing remembered: what it says next depends on what it is asked alone."""

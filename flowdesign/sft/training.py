@@ -12,7 +12,8 @@ A *warm* start, when asked for, draws workflows from about exp(reward / heat) in
 prompts: a random one is changed choice by choice in favour of what the reward ensemble expects more of
 (`flowdesign.search`). That distribution is the optimum of the objective that GRPO climbs towards.
 
-A share of the prompts may come with graphs that people made and imported (`flowdesign.sft.imported`).
+A share of the prompts may come with graphs that people made and imported (`flowdesign.sft.imported`),
+and a share with recorded workflows and the level of their scores (`flowdesign.sft.scored`).
 
 A step's data depends on the seed and the step's number alone and nothing else is random, so a
 checkpoint is weights, optimiser state and a number, and a resumed run repeats no step and skips none.
@@ -20,7 +21,7 @@ checkpoint is weights, optimiser state and a number, and a resumed run repeats n
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
@@ -43,7 +44,8 @@ from flowdesign.runs import Steps, check_origin, folder_of
 from flowdesign.sampling import padded
 from flowdesign.scenes import random_prompt
 from flowdesign.search import search
-from flowdesign.sft.imported import Pool, drawn, pool_of
+from flowdesign.sft import imported, scored
+from flowdesign.sft.imported import Pool
 from flowdesign.sft.looking import judge_of, look
 from flowdesign.tokens import Automaton, random_sentence
 
@@ -58,6 +60,21 @@ class Batch:
     prompts: list[str]
     sentences: list[tuple[int, ...]]
     reward: float | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """Pairs to learn from that were there before: of imported graphs, and of scored workflows."""
+
+    imported: Pool = field(default_factory=dict)
+    scored: Sequence[scored.Scored] = ()
+
+    def drawn(
+        self, imports: int, scores: int, most: int, rng: random.Random
+    ) -> list[tuple[str, tuple[int, ...]]]:
+        """For so many prompts up to `most` sentences each."""
+        found = imported.drawn(self.imported, imports, most, rng) if imports else []
+        return found + (scored.drawn(self.scored, scores * most, rng) if scores else [])
 
 
 def train(config: SFTConfig, folder: Path) -> Steps:
@@ -75,11 +92,11 @@ def train(config: SFTConfig, folder: Path) -> Steps:
     judge = judge_of(config)
     bound = judge if config.warm else None
     check_origin(folder, _origin(config))
-    pool = pool_of(folder, config.records, policy.automaton) if config.imported else None
+    made = _made(config, folder, policy.automaton)
     optimiser = optimiser_of(policy, config.lora_rate, config.rows_rate)
     for index in range(restore(folder, policy, optimiser).done, config.steps):
         with minding_memory("--prompts or --sentences in another run (--run NAME)"):
-            data = batch(config, index, policy.automaton, bound, pool)
+            data = batch(config, index, policy.automaton, bound, made)
             metrics = _update(policy, optimiser, config, index, data)
         if (index + 1) % config.evaluate_every == 0 or index + 1 == config.steps:
             metrics |= look(policy, judge, folder, index)
@@ -97,16 +114,19 @@ def batch(
     index: int,
     language: Automaton,
     bound: Bound | None = None,
-    pool: Pool | None = None,
+    made: Made | None = None,
 ) -> Batch:
-    """The data of step `index`; `bound` is what is searched under, where a share is `warm`, and `pool`
-    what people have made, where a share is `imported`."""
+    """The data of step `index`; `bound` is what is searched under, where a share is `warm`, and `made`
+    what people made or was scored, where shares are `imported` and `scored`."""
+    made = made or Made()
     rng = random.Random(f"sft/{config.seed}/{index}")
-    warm, imported = (round(config.prompts * share) for share in (config.warm, config.imported))
-    prompts = [any_prompt(rng) for _ in range(config.prompts - warm - imported)]
+    warm, imports, scores = (
+        round(config.prompts * share) for share in (config.warm, config.imported, config.scored)
+    )
+    prompts = [any_prompt(rng) for _ in range(config.prompts - warm - imports - scores)]
     repeated = _repeat(prompts, config.sentences)
     plain = [random_sentence(language, rng) for _ in repeated]
-    for prompt, said in drawn(pool, imported, config.sentences, rng) if pool else ():
+    for prompt, said in made.drawn(imports, scores, config.sentences, rng):
         repeated.append(prompt)
         plain.append(said)
     if bound is None:
@@ -119,6 +139,15 @@ def batch(
     sentences = [one.sentence for one in found]
     reward = fmean(bound(sought, sentences)) if sentences else None
     return Batch(repeated + sought, plain + sentences, reward)
+
+
+def _made(config: SFTConfig, folder: Path, language: Automaton) -> Made:
+    """What the config's shares ask for. Raises RecordsError."""
+    where = folder, config.records, language
+    return Made(
+        imported.pool_of(*where) if config.imported else {},
+        scored.scored_of(*where) if config.scored else (),
+    )
 
 
 def _repeat(prompts: Sequence[str], times: int) -> list[str]:

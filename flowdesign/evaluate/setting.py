@@ -1,0 +1,147 @@
+"""What contestants have at hand: the language, policies, the reward ensemble, what the records tell.
+
+Each is loaded when it is first asked for, so an evaluation without policies needs none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowdesign.catalog import Installed
+from flowdesign.collect.prompts import GRAMMAR, read_prompts
+from flowdesign.config import ConfigError, EvaluateConfig, listed
+from flowdesign.heldout import held_out, to_learn_from
+from flowdesign.policies import Policies
+from flowdesign.records import Record, Split
+from flowdesign.reward.bound import Bound, open_bound
+from flowdesign.reward.encoder import Encoder
+from flowdesign.sampling import Speaker
+from flowdesign.shipped.packed import unpack_all
+from flowdesign.standards import combine, read_reference
+from flowdesign.tokens import VOCABULARY, Automaton
+
+ENCODER = "all-minilm-l6-v2"  # by which prompts are alike
+Values = NDArray[np.float64]
+Sentence = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Tabulated:
+    """Mean scores (prompts, sentences) of the baselines' workflows on training prompts."""
+
+    prompts: tuple[str, ...]
+    sentences: tuple[Sentence, ...]
+    scores: Values
+
+
+@dataclass
+class Setting:
+    """An evaluation's config and what follows from it; `table` and `scale` are known after their stage."""
+
+    config: EvaluateConfig
+    models: Installed
+    table: Tabulated | None = None
+    scale: float | None = None  # the guidance scale that was chosen
+    _speakers: dict[tuple[str, float | None], Any] = field(default_factory=dict)
+
+    @cached_property
+    def language(self) -> Automaton:
+        """What can be said with the models that are installed."""
+        return Automaton(VOCABULARY, self.models)
+
+    @cached_property
+    def bound(self) -> Bound:
+        """The reward by which designs are ranked before they are rendered."""
+        config = self.config
+        return open_bound(config.reward, config.trust, config.device, config.threads)
+
+    @cached_property
+    def policies(self) -> Policies:
+        """The policies on disk."""
+        return Policies(self.models)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """By which baselines compare prompts."""
+        return Encoder.load(ENCODER, self.config.device)
+
+    @cached_property
+    def records(self) -> list[Record]:
+        """The shipped records of training prompts and workflows."""
+        from flowdesign.records import split_of_prompt
+        from flowdesign.records.splits import split_of_workflow
+
+        found = [one for one in unpack_all() if split_of_prompt(one.prompt) == "train"]
+        return [one for one in found if split_of_workflow(one.workflow) == "train"]
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """The GRPO runs, which differ in their seed."""
+        return tuple(listed(self.config.policy))
+
+    @property
+    def start(self) -> str:
+        """The SFT policy that the first GRPO run started from."""
+        known = self.policies.known(self.runs[0])
+        if known.start is None:
+            raise ConfigError(f"policy: '{known.name}' was not improved by GRPO")
+        return known.start.name
+
+    def speaker(self, name: str, scale: float | None = None) -> Speaker:
+        """A policy, with guidance at a scale. Raises request.BadRequest."""
+        speaker: Speaker = self.policies.speaker(name, scale)
+        return speaker
+
+    def prompts(self, split: Split, count: int) -> list[str]:
+        """Distinct prompts of a split of the records, always the same. Raises ConfigError."""
+        config = self.config
+        if config.prompts != GRAMMAR:
+            found = read_prompts(config.prompts, count, config.seed, split)
+            if len(found) < count:
+                raise ConfigError(
+                    f"prompts: {config.prompts} has {len(found)} prompts of the {split} split, and {count} are needed"
+                )
+            return found[:count]
+        if split != "train":
+            return held_out(split, count, seed_of(config.seed, "prompts"))
+        rng, drawn = random.Random(seed_of(config.seed, "table")), dict[str, None]()
+        while len(drawn) < count:
+            drawn[to_learn_from(rng, 1)[0]] = None
+        return list(drawn)
+
+    def combined(self, record: Record) -> float:
+        """The weighted score of a record, NaN where it has none."""
+        found = combine(record.scores, self.config.weights, self.reference)
+        return float("nan") if found is None else found
+
+    @cached_property
+    def reference(self) -> Any:
+        """The reference set by which scores are standardised."""
+        return read_reference()
+
+
+def seed_of(seed: int, *purpose: object) -> int:
+    """A seed of its own for each purpose."""
+    text = "/".join(map(str, ("evaluate", seed, *purpose)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+
+
+def texts_of(names: Sequence[str]) -> str:
+    """Names in one text, for messages."""
+    return ", ".join(names)
+
+
+def folder_for(folder: Path, name: str) -> Path:
+    """A folder inside a run's, made where it is not there."""
+    place = folder / name
+    place.mkdir(exist_ok=True)
+    return place
