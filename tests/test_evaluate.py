@@ -47,6 +47,11 @@ def run(folder: Path, judge: Judge | None = None, **options: Any) -> dict[str, A
     return found
 
 
+def scores_of(folder: Path) -> list[dict[str, Any]]:
+    text = gzip.decompress((folder / SCORES).read_bytes()).decode()
+    return [json.loads(line) for line in text.splitlines()]
+
+
 def by_name(figures: dict[str, Any]) -> dict[str, Any]:
     return {row["name"]: row for row in figures["contestants"]}
 
@@ -60,7 +65,7 @@ def test_contestants_meet_the_same_prompts_and_seeds_and_the_figures_are_right(
         "random", "default", "fixed", "nearest", "classifier", "comfygen-ic", "sft",
         "sft best of n", "grpo", "guided 2", "guided best of n", "search",
     ]  # fmt: skip
-    lines = [json.loads(line) for line in gzip.open(tmp_path / "run" / SCORES, "rt")]
+    lines = scores_of(tmp_path / "run")
     of_random = [line for line in lines if line["contestant"] == "random"]
     for line in lines:
         twin = next(one for one in of_random if one["prompt"] == line["prompt"])
@@ -122,7 +127,7 @@ def test_a_failed_image_counts_as_the_worst(tmp_path: Path) -> None:
     figures = run(tmp_path / "run", Judge(fails="night"), contestants="random,fixed")
     rows = by_name(figures)
     assert rows["fixed"]["failed"] > 0
-    lines = [json.loads(line) for line in gzip.open(tmp_path / "run" / SCORES, "rt")]
+    lines = scores_of(tmp_path / "run")
     worst = min(min(line["scores"]["scene_soft"]) for line in lines)
     for line in lines:
         if "night" in line["prompt"]:

@@ -47,6 +47,7 @@ from flowdesign.search import search
 from flowdesign.sft import imported, scored
 from flowdesign.sft.imported import Pool
 from flowdesign.sft.looking import judge_of, look
+from flowdesign.sft.scored import Scored
 from flowdesign.tokens import Automaton, random_sentence
 
 SCENE_SHARE = 0.7  # of the prompts; the rest is of the world outside the miniature
@@ -67,7 +68,7 @@ class Made:
     """Pairs to learn from that were there before: of imported graphs, and of scored workflows."""
 
     imported: Pool = field(default_factory=dict)
-    scored: Sequence[scored.Scored] = ()
+    scored: Sequence[Scored] = ()
 
     def drawn(
         self, imports: int, scores: int, most: int, rng: random.Random
