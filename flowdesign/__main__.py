@@ -1,4 +1,4 @@
-"""The command line: python -m flowdesign {design,render,validate,convert,score,scorers,records,votes,collect,zoo,sft,reward,grpo,evaluate}.
+"""The command line: python -m flowdesign COMMAND, where --help lists the commands.
 
 Heavy libraries are imported by the command that needs them, so that --help answers at once.
 """
@@ -43,6 +43,9 @@ from flowdesign.foreground import add_lease, at_work
 from flowdesign.policies import Policies
 from flowdesign.records import RecordsError
 from flowdesign.records.command import add_records
+from flowdesign.reproduce.chain import StageStopped
+from flowdesign.reproduce.command import add_reproduce
+from flowdesign.reproduce.command import reproduce as the_paper
 from flowdesign.request import BadRequest, Request
 from flowdesign.scorers import ScorerError
 from flowdesign.scorers.command import add_score, add_scorers
@@ -223,6 +226,14 @@ def evaluate(flags: argparse.Namespace) -> int:
     return _learn(from_flags(EvaluateConfig, flags), flags, "flowdesign.evaluate.command")
 
 
+def reproduce(flags: argparse.Namespace) -> int:
+    """Run the whole paper, stage after stage, and write RESULTS.md; goes on where it was."""
+    with _telling(StageStopped):
+        result, text = the_paper(flags, _tell)
+    _show(result, flags.json, text)
+    return 0
+
+
 def _learn(config: RunConfig, flags: argparse.Namespace, module: str) -> int:
     """What a kind of run that learns is asked for; `module` knows how. Some measure themselves."""
     folder, work = CHECKPOINTS / config.run, import_module(module)
@@ -311,6 +322,7 @@ def parser() -> argparse.ArgumentParser:
     _add_training(add("reward", reward), RewardConfig)
     _add_training(add("grpo", grpo), GRPOConfig)
     _add_training(add("evaluate", evaluate), EvaluateConfig)
+    _add_reproduce(add("reproduce", reproduce))
     return top
 
 
@@ -369,6 +381,11 @@ def _add_collect(command: argparse.ArgumentParser) -> None:
 def _add_bench(command: argparse.ArgumentParser) -> None:
     command.add_argument("names", nargs="*", metavar="NAME", help="benchmarks (default: all)")
     command.add_argument("--quick", action="store_true", help="a small version, to try it out")
+    _add_json(command)
+
+
+def _add_reproduce(command: argparse.ArgumentParser) -> None:
+    add_reproduce(command)
     _add_json(command)
 
 

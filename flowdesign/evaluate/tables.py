@@ -1,0 +1,139 @@
+"""The figures of an evaluation as tables and lines: for RESULTS.md, README and the Results tab. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Figures = Mapping[str, Any]
+REFERENCES = ("fixed", "sft", "grpo")  # that every contestant is compared with
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with its head; every cell is text."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def markdown(self) -> str:
+        """The table in Markdown, figures to the right."""
+        rules = ["---", *["---:"] * (len(self.head) - 1)]
+        lines = [self.head, rules, *self.rows]
+        return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def tables_of(figures: Figures) -> list[Table]:
+    """All tables of an evaluation."""
+    found = [quality(figures), differences(figures), variety(figures), guidance(figures)]
+    return [table for table in found if table.rows]
+
+
+def quality(figures: Figures) -> Table:
+    """What each contestant scores."""
+    held = figures["held_out"]
+    reached = figures.get("reached") or {}
+    rows = [
+        [
+            row["name"], interval(row["scores"]["combined"]), interval(row["scores"].get(held)),
+            share(reached.get(row["name"])), f"{row['prompts']}", _runs(row), row["about"],
+        ]
+        for row in figures["contestants"]
+    ]  # fmt: skip
+    head = (
+        "contestant",
+        "score",
+        f"{held} (held out)",
+        "of the way to search",
+        "prompts",
+        "runs",
+        "what it is",
+    )
+    return Table("Quality", head, rows)
+
+
+def differences(figures: Figures) -> Table:
+    """Paired differences to the references, and how often each wins."""
+    known = [name for name in REFERENCES if name in figures["pairs"]]
+    rows = []
+    for row in figures["contestants"]:
+        cells = [row["name"]]
+        for other in known:
+            duel = figures["pairs"][row["name"]].get(other)
+            cells += [interval(duel and duel["combined"], "+"), wins(duel)]
+        rows.append(cells)
+    head = ["contestant"]
+    for other in known:
+        head += [f"score - {other}", "win / tie / lose"]
+    return Table("Paired differences, on the same prompts and seeds", head, rows if known else [])
+
+
+def variety(figures: Figures) -> Table:
+    """How varied designs are, what they cost, and what the ensemble promised."""
+    rows = [
+        [
+            row["name"], f"{row['distinct']:.0%}", f"{row['similarity']:.3f}", f"{row['copies']:.1%}",
+            f"{row['information']:.2f}", f"{row['valid']:.0%}", interval(row["optimism"], "+"),
+            f"{row['seconds']['design']:.2f}", f"{row['seconds']['image']:.2f}",
+        ]
+        for row in figures["contestants"]
+    ]  # fmt: skip
+    head = (
+        "contestant", "distinct", "similarity to training", "copies", "bits of style in checkpoint",
+        "valid", "predicted - true", "s a design", "s an image",
+    )  # fmt: skip
+    return Table("Variety, cost, and reward hacking", head, rows)
+
+
+def guidance(figures: Figures) -> Table:
+    """What the guidance scale does, on the prompts that all scales have."""
+    held = figures["held_out"]
+    rows = [
+        [
+            f"{one['scale']:g}", interval(one["scores"]["combined"]), interval(one["scores"].get(held)),
+            interval(one["predicted"]), interval(one["optimism"], "+"), f"{one['distinct']:.0%}",
+            "" if one["valid"] is None else f"{one['valid']:.1%}",
+        ]
+        for one in figures["curve"]
+    ]  # fmt: skip
+    head = (
+        "s", "score", f"{held} (held out)", "predicted", "predicted - true", "distinct",
+        "valid without the grammar",
+    )  # fmt: skip
+    return Table("The guidance scale", head, rows)
+
+
+def interval(found: Mapping[str, Any] | None, sign: str = "") -> str:
+    """An estimate with its 95 % interval; empty for none."""
+    if not found or found["value"] is None:
+        return ""
+    value = f"{found['value']:{sign}.3f}"
+    if found["low"] is None:
+        return value
+    return f"{value} ({found['low']:{sign}.3f} to {found['high']:{sign}.3f})"
+
+
+def share(found: Mapping[str, Any] | None) -> str:
+    """A share with its interval, in percent."""
+    if not found or found["value"] is None:
+        return ""
+    if found["low"] is None:
+        return f"{found['value']:.0%}"
+    return f"{found['value']:.0%} ({found['low']:.0%} to {found['high']:.0%})"
+
+
+def wins(duel: Mapping[str, Any] | None) -> str:
+    """How often one wins, ties and loses, image by image."""
+    if not duel:
+        return ""
+    lose = max(0.0, 1 - duel["win"] - duel["tie"])
+    return f"{duel['win']:.0%} / {duel['tie']:.0%} / {lose:.0%}"
+
+
+def _runs(row: Mapping[str, Any]) -> str:
+    """The means of the training seeds, where there are several."""
+    if len(row["runs"]) < 2:
+        return ""
+    return ", ".join(f"{value:.3f}" for value in row["each"])
