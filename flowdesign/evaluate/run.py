@@ -33,6 +33,7 @@ from flowdesign.evaluate import baselines
 from flowdesign.evaluate.contestants import SEARCH, Contestant, contestants, searches
 from flowdesign.evaluate.gallery import Gallery
 from flowdesign.evaluate.measured import Measured
+from flowdesign.evaluate.pictures import draw
 from flowdesign.evaluate.report import report
 from flowdesign.evaluate.searching import climb
 from flowdesign.evaluate.setting import Sentence, Setting, Tabulated, folder_for, seed_of
@@ -106,9 +107,9 @@ class Evaluation:
         free = yield from self._speak_freely(many)
         for each in measured:
             each.records = self.gallery.shown(each.pairs)
-        runs.write_figures(
-            self.folder, report(self.setting, self.tests, measured, free, self.folder)
-        )
+        figures = report(self.setting, self.tests, measured, free, self.folder)
+        runs.write_figures(self.folder, figures)
+        draw(figures, self.folder, self.setting.models)
 
     def _tabulate(self) -> runs.Steps:
         """Render the baselines' workflows for training prompts."""

@@ -5,7 +5,6 @@ Read from figures.json of its folder; `flowdesign.reward.report` says what each 
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from functools import lru_cache
 from html import escape
@@ -16,6 +15,7 @@ from flowdesign.reward.pictures import FOLDER, picture_name
 from flowdesign.reward.telling import BOTH, CEILINGS, COLUMNS, UNCERTAINTY
 from flowdesign.tokens import VOCABULARY
 from flowdesign.ui import cards, plots
+from flowdesign.ui.pictures import inline
 from flowdesign.ui.train_metrics import figures_of
 
 MISSES = 8  # of a part
@@ -128,7 +128,7 @@ def _miss(miss: Mapping[str, Any], folder: Path) -> str:
     words = " ".join(VOCABULARY.tokens[token] for token in miss["sentence"] if _known(token))
     inside = "inside" if miss["low"] <= miss["true"] <= miss["high"] else "outside"
     return (
-        f"<li>{_picture(folder / FOLDER / picture_name(miss))}<div><b>{escape(miss['prompt'])}</b>"
+        f"<li>{inline(folder / FOLDER / picture_name(miss))}<div><b>{escape(miss['prompt'])}</b>"
         f"<span>scored {cards.signed(miss['true'])}, expected {cards.signed(miss['predicted'])}; "
         f"{inside} {cards.signed(miss['low'])} to {cards.signed(miss['high'])}</span>"
         f'<details class="fd-tokens"><summary>Workflow, seed {miss["seed"]}</summary>'
@@ -138,11 +138,3 @@ def _miss(miss: Mapping[str, Any], folder: Path) -> str:
 
 def _known(token: int) -> bool:
     return 0 <= token < len(VOCABULARY.tokens)
-
-
-def _picture(path: Path) -> str:
-    """A small picture within the page; its file is not served."""
-    if not path.exists():
-        return '<span class="fd-none">no image kept</span>'
-    data = base64.b64encode(path.read_bytes()).decode("ascii")
-    return f'<img src="data:image/webp;base64,{data}" alt="" width="96" height="96">'
