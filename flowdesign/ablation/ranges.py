@@ -36,7 +36,7 @@ def numbers(text: str) -> tuple[Decimal, ...]:
         for number in _read(item):
             found[number] = None
             if len(found) > MOST:
-                raise BadRequest(f"'{_short(text)}' gives more than {MOST} values. Ask for fewer.")
+                raise _too_many(text)
     if not found:
         raise BadRequest(f"No values are given. {HOW}")
     return tuple(found)
@@ -93,7 +93,13 @@ def _stepped(item: str, first: Decimal, last: Decimal, step: Decimal) -> Iterato
             f"{plain(first)}-{plain(last)} ({sign}{plain(size)})."
         )
     count = int((last - first) / step) + 1
-    return (_tidy(first + step * index) for index in range(min(count, MOST + 1)))
+    if count > MOST:
+        raise _too_many(item)
+    return (_tidy(first + step * index) for index in range(count))
+
+
+def _too_many(text: str) -> BadRequest:
+    return BadRequest(f"'{_short(text)}' gives more than {MOST} values. Ask for fewer.")
 
 
 def _tidy(number: Decimal) -> Decimal:

@@ -15,7 +15,7 @@ Errors: CannotFix
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -54,7 +54,7 @@ class Restricted:
         self.fixes = tuple(fixes)
         self._wanted = frozenset(fix.token for fix in fixes if fix.token is not None)
         self._barred = _barred(automaton.vocabulary, fixes)
-        self._allowed: dict[RestrictedState, tuple[int, ...]] = {}
+        self._next: dict[RestrictedState, dict[int, RestrictedState]] = {}
 
     def start(self) -> RestrictedState:
         """Return the state before the first token."""
@@ -65,19 +65,19 @@ class Restricted:
         return self.automaton.done(state.state) and not state.missing
 
     def allowed(self, state: RestrictedState) -> tuple[int, ...]:
-        """Return the ids that may follow, sorted: those from which an end can be reached."""
-        if state not in self._allowed:
-            self._allowed[state] = tuple(
-                token
-                for token in self.automaton.allowed(state.state)
-                if token not in self._barred and self._ends(self.advance(state, token))
-            )
-        return self._allowed[state]
+        """Return the ids that may follow, sorted; empty only when the sentence has ended."""
+        return tuple(self.transitions(state))
 
     def advance(self, state: RestrictedState, token: int) -> RestrictedState:
-        """Return the state after a token; raises ValueError if the grammar has it not here."""
-        following = self.automaton.advance(state.state, token)
-        return RestrictedState(following, state.missing - {token})
+        """Return the state after a token; raises ValueError if it may not follow."""
+        following = self.transitions(state).get(token)
+        if following is None:
+            raise ValueError(f"Token {token} may not follow here; ask `allowed` first.")
+        return following
+
+    def transitions(self, state: RestrictedState) -> Mapping[int, RestrictedState]:
+        """Return all that may follow: id -> next state."""
+        return self._next[state] if state in self._next else self._expand(state)
 
     def accepts(self, tokens: Sequence[int]) -> bool:
         """Whether the tokens are a sentence of this language."""
@@ -88,8 +88,17 @@ class Restricted:
             state = self.advance(state, token)
         return self.done(state)
 
-    def _ends(self, state: RestrictedState) -> bool:
-        return self.done(state) or bool(self.allowed(state))
+    def _expand(self, state: RestrictedState) -> dict[int, RestrictedState]:
+        """Fill in a state and all that follow it, leaving out whatever cannot reach an end."""
+        if state not in self._next:
+            found = {}
+            for token, after in self.automaton.transitions(state.state).items():
+                missing = state.missing - {token} if token in state.missing else state.missing
+                following = RestrictedState(after, missing)
+                if token not in self._barred and (self.done(following) or self._expand(following)):
+                    found[token] = following
+            self._next[state] = found
+        return self._next[state]
 
 
 @lru_cache(maxsize=64)
