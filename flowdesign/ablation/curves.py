@@ -8,7 +8,7 @@ pair share their chance; the same draws serve all points. One pair alone gives n
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from flowdesign.ablation.axes import Kind, Value
 from flowdesign.ablation.plan import Cell, Plan
 from flowdesign.ablation.running import HELD_OUT, Outcome
 from flowdesign.reward.bootstrap import Bootstrap, Estimate
+from flowdesign.scorers import SCORERS
 
 SEED = 0  # of the draws
 Share = tuple[float, float]  # what an outcome adds above and below the line of a mean
@@ -26,11 +27,25 @@ Place = Callable[[Cell], Value]
 
 @dataclass(frozen=True)
 class Curve:
-    """One figure along the axis: (number of the axis, estimate) in the order of the numbers."""
+    """One figure along the axis: (number of the axis, estimate) in the order of the numbers.
+
+    `ends` are the lowest and the highest value that it can have, where there are such.
+    """
 
     name: str
     about: str
+    ends: tuple[float, float] | None
     points: tuple[tuple[float, Estimate], ...]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What is drawn, and what every outcome adds to it."""
+
+    name: str
+    about: str
+    tell: Tell
+    ends: tuple[float, float] | None = None
 
 
 def axis_of(plan: Plan) -> Kind | None:
@@ -47,10 +62,10 @@ def curves_of(plan: Plan, outcomes: Iterable[Outcome]) -> list[Curve]:
         return []
     place = _place(plan, kind)
     done = [one for one in outcomes if place(one.cell).number is not None]
-    tables = {name: tell(plan, done) for name, (_, tell) in FIGURES.items()}
+    tables = {figure: figure.tell(plan, done) for figure in FIGURES}
     return [
-        Curve(name, FIGURES[name][0], _points(done, place, shares))
-        for name, shares in tables.items()
+        Curve(figure.name, figure.about, figure.ends, _points(done, place, shares))
+        for figure, shares in tables.items()
         if any(below for _, below in shares)
     ]
 
@@ -127,20 +142,33 @@ def _setting(plan: Plan, cell: Cell) -> Hashable:
     return tuple(value.label for kind, value in values if kind.name not in ("prompt", "seed"))
 
 
-# The figures: what each is, and what every outcome adds to it.
-FIGURES: Mapping[str, tuple[str, Tell]] = {
-    "true score": (
+def _bounds(scorer: str) -> tuple[float, float] | None:
+    low, high = SCORERS[scorer].low, SCORERS[scorer].high
+    return None if low is None or high is None else (low, high)
+
+
+FIGURES = (
+    Figure(
+        "true score",
         "combined score of the images, in standard deviations",
         _known(lambda outcome: outcome.true),
     ),
-    "predicted score": (
+    Figure(
+        "predicted score",
         "what the reward ensemble expected of them",
         _known(lambda outcome: outcome.predicted),
     ),
-    HELD_OUT.replace("_", " "): (
+    Figure(
+        HELD_OUT.replace("_", " "),
         "the scorer that nothing is trained on",
         _known(lambda outcome: outcome.held_out),
+        _bounds(HELD_OUT),
     ),
-    "valid": ("share of what was said that is a workflow", _valid),
-    "distinct": ("share of the workflows that differ, over prompts and seeds", _distinct),
-}
+    Figure("valid", "share of what was said that is a workflow", _valid, (0.0, 1.0)),
+    Figure(
+        "distinct",
+        "share of the workflows that differ, over prompts and seeds",
+        _distinct,
+        (0.0, 1.0),
+    ),
+)

@@ -92,13 +92,14 @@ def _draw_cell(
     if grown > 1:  # miniature images: whole pixels stay sharp
         small = small.resize((small.width * grown, small.height * grown), Image.Resampling.NEAREST)
     sheet.paste(small, (x + (side - small.width) // 2, y + (side - small.height) // 2))
-    _write(pen, (x, y + side + 2), scores_in_words(outcome), side // 6, 2, FAINT)
+    for line, words in enumerate(_scores(outcome)):
+        _write(pen, (x, y + side + 2 + line * (SIZE + 2)), words, side // 6, 1, FAINT)
 
 
-def scores_in_words(outcome: Outcome) -> str:
+def _scores(outcome: Outcome) -> list[str]:
     """The true and the predicted score, as far as there are any."""
     pairs = (("true", outcome.true), ("predicted", outcome.predicted))
-    return "  ".join(f"{name} {value:+.2f}" for name, value in pairs if value is not None)
+    return [f"{name} {value:+.2f}" for name, value in pairs if value is not None]
 
 
 def _write(
@@ -106,5 +107,8 @@ def _write(
 ) -> None:
     from PIL import ImageFont
 
-    wrapped = textwrap.wrap(text, letters, max_lines=max(1, lines), placeholder="…")
+    plain = text.replace("\N{MINUS SIGN}", "-").replace(
+        "\N{MIDDLE DOT}", "-"
+    )  # the font lacks them
+    wrapped = textwrap.wrap(plain, letters, max_lines=max(1, lines), placeholder="...")
     pen.text(place, "\n".join(wrapped), ink, ImageFont.load_default(SIZE))

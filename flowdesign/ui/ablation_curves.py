@@ -12,7 +12,7 @@ from flowdesign.ui.charts import number
 
 WIDTH, HEIGHT = 600, 160  # of the drawing's own coordinates
 ROOM = 0.06  # of the range, beyond the outermost values
-SHARES = ("valid", "distinct")  # of these the scale is always 0 to 1
+ALONE = "One prompt with one seed gives no intervals: add prompts or seeds to see how sure the curves are."
 
 
 def draw(curves: Sequence[Curve], axis: str) -> str:
@@ -20,8 +20,10 @@ def draw(curves: Sequence[Curve], axis: str) -> str:
     if not curves:
         return ""
     panels = "".join(_panel(curve, axis) for curve in curves)
+    sure = any(math.isfinite(point.low) for curve in curves for _, point in curve.points)
+    note = "" if sure else f'<p class="fd-note">{ALONE}</p>'
     return (
-        f'<div class="fd-curves" id="fd-ab-panels">{panels}</div><details class="fd-part"><summary>'
+        f'<div class="fd-curves">{panels}</div>{note}<details class="fd-part"><summary>'
         f"The values, with 95 % intervals</summary>{_table(curves, axis)}</details>"
     )
 
@@ -52,8 +54,8 @@ def _marks(curve: Curve) -> list[float]:
 
 def _ends(curve: Curve) -> tuple[float, float]:
     """The lowest and the highest value that the drawing shows."""
-    if curve.name in SHARES:
-        return 0.0, 1.0
+    if curve.ends:
+        return curve.ends
     known = [
         value
         for _, point in curve.points

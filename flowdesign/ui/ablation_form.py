@@ -23,7 +23,10 @@ from flowdesign.ui import cards
 from flowdesign.ui.handlers import Updates
 
 EXAMPLES = 2
-RANGES = "Such as 0,1,1.5 or 0-5 (+0.5) or 0-5 [6]; names by comma, or all."
+RANGES = (
+    "Values are numbers and ranges, <code>0,1,1.5</code> or <code>0-5 (+0.5)</code> or <code>0-5 "
+    "[6]</code>, or names by comma, or <code>all</code>."
+)
 ELSEWHERE = {"prompt": "the prompts above", "seed": "the seeds above", "none": "—"}
 UNGUIDED = (
     "There is no guidance to vary yet: it leads from a policy to what GRPO made of it, and no policy that "
@@ -43,6 +46,7 @@ class Form:
             with gr.Column(scale=1, min_width=300, elem_id="fd-ab-axes"):
                 self._build_axis("x", "Columns (X)")
                 self._build_axis("y", "Rows (Y)")
+                cards.html(f'<p class="fd-note">{RANGES}</p>')
                 self.note = cards.html(_note(policies.all()), elem_id="fd-ab-note")
                 with gr.Accordion("What stays the same", open=False, elem_id="fd-ab-same"):
                     self._build_same()
@@ -86,7 +90,6 @@ class Form:
                 values,
                 label="Values",
                 placeholder=ELSEWHERE.get(kind.name, ""),
-                info=RANGES if axis == "x" else None,
                 interactive=kind.typed,
                 max_lines=1,
                 min_width=120,

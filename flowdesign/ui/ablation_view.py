@@ -154,7 +154,7 @@ def finished(plan: Plan, done: Mapping[Place, Outcome]) -> str:
     """What became of the cells, in words."""
     failed = sum(not isinstance(outcome.event, Rendered) for outcome in done.values())
     again = sum(outcome.again for outcome in done.values())
-    words = [f"{_count(len(done), 'cell')} of {len(plan.cells)}"]
+    words = [f"{len(done)} of {_count(len(plan.cells), 'cell')}"]
     words += [f"{again} of them made before"] if again else []
     words += [f"{failed} without an image"] if failed else []
     return ", ".join(words) + "."
