@@ -92,7 +92,7 @@ def test_before_the_start_the_page_says_how_many_cells_and_how_long(tmp_path: Pa
 def test_while_models_load_the_plan_is_shown_without_a_time() -> None:
     view = page(None)
     told = view.look(*values(x="temperature", policy=""))
-    assert "6 cells" in told and "models are still loading" in told
+    assert "6 cells" in told and "once the models are loaded" in told
 
 
 def test_cells_come_one_after_the_other_and_stay(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_cells_come_one_after_the_other_and_stay(tmp_path: Path) -> None:
     assert "6 of 6 cells." in last[view.status] and last[view.save]["interactive"]
     assert last[view.go]["interactive"] and not last[view.stop]["interactive"]
     assert last[view.curves].count("<figure") == 5 and "fd-band" in last[view.curves]
-    assert "guidance scale s" in last[view.curves]
+    assert "guidance s" in last[view.curves]
     again = make(view)
     assert "6 of them made before" in again[-1][view.status]
 

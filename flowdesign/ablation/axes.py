@@ -146,28 +146,27 @@ def _words(group: str) -> Read:
     """Read the values of one group of words: those of the language, "none", "free" or "all"."""
 
     def read(text: str, offer: Offer) -> tuple[Value, ...]:
-        known = list(values_of(offer.language.vocabulary)[group])
-        names = known if text.strip() == ALL else _named(group, text, [*known, NONE, FREE])
+        names = _named(group, text, list(values_of(offer.language.vocabulary)[group]))
         return tuple(_word(group, name) for name in dict.fromkeys(names))
 
     return read
 
 
-def _named(group: str, text: str, known: Sequence[str]) -> list[str]:
-    """The known values in a text; one may hold a comma itself, and numbers may come as a range."""
+def _named(group: str, text: str, values: list[str]) -> list[str]:
+    """The values in a text; one may hold a comma itself, and numbers may come as a range."""
+    known = [*values, NONE, FREE]
     pieces = [piece.strip() for piece in text.replace("\n", ",").split(",") if piece.strip()]
     if not pieces:
         raise BadRequest(f"No values are given. {_possible(group, known)}")
-    found = []
+    found: list[str] = []
     while pieces:
-        for size in range(len(pieces), 0, -1):
-            if (name := ", ".join(pieces[:size])) in known:
-                found.append(name)
-                break
+        sizes = range(len(pieces), 0, -1)
+        size = next((size for size in sizes if ", ".join(pieces[:size]) in known), 0)
+        if size:
+            found.append(", ".join(pieces[:size]))
         else:
-            size = 1
-            found += _counted(group, pieces[0], known)
-        pieces = pieces[size:]
+            found += values if pieces[0] == ALL else _counted(group, pieces[0], known)
+        pieces = pieces[max(1, size) :]
     return found
 
 
@@ -231,7 +230,7 @@ _EXAMPLES = {"steps": "4-12 (+4)", "cfg": "1-5", "ckpt": ALL, "size": "64x64, 96
 
 _ROWS = (
     Kind("none", "nothing", "", _nothing, lambda request, given: request, typed=False),
-    Kind("guidance", "guidance scale s", "0-2 [5]", _guidance, _option("scale")),
+    Kind("guidance", "guidance s", "0-2 [5]", _guidance, _option("scale")),
     Kind("prompt", "prompt", "", _prompts, _option("prompt"), typed=False),
     Kind("seed", "seed", "", _seeds, _option("seed"), typed=False),
     Kind("temperature", "temperature", "0.5, 1, 1.5", _decimals("T"), _option("temperature")),

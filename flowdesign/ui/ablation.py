@@ -235,7 +235,9 @@ class Ablation:
         grid = self.tasks.stop(request.session_hash or "")
         if grid is None:
             return {self.status: cards.status("There was nothing to stop.")}
-        return self._ended(grid, f"Stopped after {ablation_view.finished(grid.plan, grid.done)}")
+        return self._ended(
+            grid, f"Stopped after {ablation_view.finished(grid.plan, grid.done.copy())}"
+        )
 
     def leave(self, request: gr.Request) -> None:
         """The page is gone: stop its work, and forget its grid."""
@@ -330,4 +332,5 @@ def _curves(grid: Grid) -> str:
     kind = axis_of(grid.plan)
     if kind is None:
         return ""
-    return ablation_curves.draw(curves_of(grid.plan, grid.done.values()), kind.title)
+    done = list(grid.done.copy().values())  # another thread may still add one
+    return ablation_curves.draw(curves_of(grid.plan, done), kind.title)

@@ -32,7 +32,7 @@ def planned(plan: Plan, waiting: int, seconds: Seconds | None, loaded: bool) -> 
 
 def _time(cells: int, waiting: int, seconds: Seconds | None, loaded: bool) -> str:
     if not loaded:
-        return "The models are still loading; how long it takes shows then."
+        return "How long it takes shows once the models are loaded."
     if not waiting:
         return "All are there already."
     there = f"{_count(cells - waiting, 'cell')} there already; " if waiting < cells else ""
