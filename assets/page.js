@@ -1,13 +1,16 @@
 // Keyboard shortcuts, and files dropped anywhere on the page. Runs once, in the page's head.
 {
-  const shortcut = (event) => {
-    if (event.key === "Escape") return "fd-cancel";
-    return event.key === "Enter" && (event.ctrlKey || event.metaKey) ? "fd-design" : null;
+  const shortcuts = (event) => {
+    if (event.key === "Escape") return ["fd-cancel", "fd-ab-cancel"];
+    const starts = event.key === "Enter" && (event.ctrlKey || event.metaKey);
+    return starts ? ["fd-design", "fd-ab-go"] : [];
   };
 
   document.addEventListener("keydown", (event) => {
-    const button = document.getElementById(shortcut(event));
-    if (!button || button.disabled || button.offsetParent === null) return;
+    // The button in sight: each belongs to a tab of its own.
+    const buttons = shortcuts(event).map((id) => document.getElementById(id));
+    const button = buttons.find((one) => one && !one.disabled && one.offsetParent !== null);
+    if (!button) return;
     event.preventDefault();
     button.click();
   });

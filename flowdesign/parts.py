@@ -36,8 +36,9 @@ class Designer(Protocol):
         *,
         constrained: bool,
         cancel: Cancel | None,
+        fixed: Sequence[str],
     ) -> Iterator[Sampled]:
-        """Draw n sentences and yield each as it ends."""
+        """Draw n sentences and yield each as it ends; `fixed` words are said in each."""
 
 
 class Designers(Protocol):

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 
 MAX_PROMPT = 1000  # characters
 MAX_DESIGNS = 8
+MAX_SAID = 64  # designs of which one is rendered
+MAX_FIXES = 8
 MAX_TEMPERATURE = 2.0
 LEAST_TOP_P = 0.01
 LEAST_SCALE, MOST_SCALE = -1.0, 10.0  # of guidance
@@ -27,7 +29,8 @@ class Request:
 
     `policy` is the usual one where it is empty. `scale` is that of guidance: 0 is the policy that it was
     trained from, 1 or None the policy itself. `beside` asks for both of these beside the guided
-    designs, `free` lifts the grammar.
+    designs, `free` lifts the grammar. `fixed` holds words that every sentence says, such as
+    "ckpt:mini_flat" (`flowdesign.tokens.restriction`).
     """
 
     prompt: str
@@ -40,6 +43,7 @@ class Request:
     scale: float | None = None
     beside: bool = False
     free: bool = False
+    fixed: tuple[str, ...] = ()
 
     @property
     def scales(self) -> tuple[float | None, ...]:
@@ -76,7 +80,18 @@ class Request:
             )
         if not isinstance(self.policy, str):
             raise BadRequest("The policy is a name.")
+        self._check_fixed()
         return replace(self, prompt=prompt, scale=check_scale(self.scale))
+
+    def _check_fixed(self) -> None:
+        if not all(isinstance(text, str) for text in self.fixed):
+            raise BadRequest("What is fixed is a list of words, such as sampler:euler.")
+        if len(self.fixed) > MAX_FIXES:
+            raise BadRequest(f"At most {MAX_FIXES} words can be fixed, not {len(self.fixed)}.")
+        if self.fixed and self.free:
+            raise BadRequest(
+                f"{', '.join(self.fixed)} can be fixed only under the grammar: switch it on again."
+            )
 
 
 def check_prompt(prompt: str) -> str:

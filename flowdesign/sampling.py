@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from flowdesign.tokens import END, MAX_TOKENS, Automaton, Vocabulary, decode
+from flowdesign.tokens import END, MAX_TOKENS, Automaton, Vocabulary, decode, restrict
 
 GROUP = 64  # sentences in one forward pass: each pass reads all weights, however few they are
 
@@ -157,22 +157,29 @@ class Speaker:
         top_p: float = 1.0,
         constrained: bool = True,
         cancel: Callable[[], bool] | None = None,
+        fixed: Sequence[str] = (),
     ) -> Iterator[Sample]:
         """Draw `n` sentences and yield each as it ends; sample i is the same for any n.
 
         With `constrained` the grammar lets nothing be said that is not a workflow which runs on
-        this installation. `cancel` is asked before every token; raises Cancelled.
+        this installation, and `fixed` words are said in each. `cancel` is asked before every token;
+        raises Cancelled, tokens.CannotFix.
         """
         draw = Draw(seed, temperature, top_p)
-        end = self.vocabulary.index(END)
-        free = Unconstrained(len(self.vocabulary.tokens), end, MAX_TOKENS)
-        language = self.automaton if constrained else free
+        language = self._language(constrained, fixed)
         for first in range(0, n, GROUP):
             indices = range(first, min(first + GROUP, n))
             session = self.open([prompt] * len(indices))
             for said in say(session, indices, draw, language, self.begin, cancel):
                 valid = not decode(said.tokens, self.vocabulary).problems
                 yield Sample(said.index, said.tokens, said.logprob, valid)
+
+    def _language(self, constrained: bool, fixed: Sequence[str]) -> Language:
+        """What may be said."""
+        if not constrained:
+            end = self.vocabulary.index(END)
+            return Unconstrained(len(self.vocabulary.tokens), end, MAX_TOKENS)
+        return restrict(self.automaton, tuple(fixed)) if fixed else self.automaton
 
 
 def say(

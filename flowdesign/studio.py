@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,19 @@ from flowdesign.designs import (
     tell,
     write_files,
 )
+from flowdesign.pace import Pace, Stretch
 from flowdesign.parts import Cancel, Designers, Job, Picture, Renderer, Sampled
 from flowdesign.policies import Policies
-from flowdesign.request import BadRequest, Request, check_prompt, check_seed
-from flowdesign.tokens import NotInLanguage, decode, encode
+from flowdesign.request import MAX_SAID, BadRequest, Request, check_prompt, check_seed
+from flowdesign.tokens import (
+    VOCABULARY,
+    Automaton,
+    CannotFix,
+    NotInLanguage,
+    decode,
+    encode,
+    restrict,
+)
 from flowdesign.workflow import Workflow, validate
 
 KEEP_SECONDS = 24 * 3600  # how long files stay before they are swept
@@ -106,6 +116,7 @@ class Studio:
         self.critic = critic
         self.output = output or Path(tempfile.gettempdir()) / "flowdesign"
         self.models = models or installed()
+        self.pace = Pace()
         self._lock = threading.Lock()
 
     def design(self, request: Request, cancel: Cancel = lambda: False) -> Iterator[Event]:
@@ -117,9 +128,7 @@ class Studio:
         and the one with the highest lower bound comes first. One that asks for policies `beside` each
         other gets rows of designs with equal chance, a column for each scale; the last one ranks them.
         """
-        request = request.checked()
-        known = [self.policies.check(request.policy, scale) for scale in request.scales]
-        request = replace(request, policy=known[0].name)
+        request = self._checked(request.checked())
         ask = _asking(cancel)
         columns = [self._drawn(request, scale, ask) for scale in request.scales]
         found = _in_rows(columns, request.ranked and self.critic is not None)
@@ -136,7 +145,52 @@ class Studio:
         one = iter([Designed(0, design, self._expected(design))])
         return self._until_stopped(self._render_all(one, _asking(cancel)))
 
+    def say(self, request: Request, cancel: Cancel = lambda: False) -> Iterator[Event]:
+        """Design without rendering: up to MAX_SAID designs. Raises BadRequest before any work.
+
+        The ensemble is asked once for all of them, so they come together. `finish` renders one.
+        """
+        request = self._checked(replace(request, beside=False).checked(MAX_SAID))
+        return self._until_stopped(self._said(request, _asking(cancel)))
+
+    def finish(self, designed: Designed, cancel: Cancel = lambda: False) -> Iterator[Event]:
+        """Render one design that was said."""
+        ask = _asking(cancel)
+        return self._until_stopped(self._render_one(designed, ask) for _ in range(1))
+
+    def _checked(self, request: Request) -> Request:
+        """The request with the policy's name, if it can be met here. Raises BadRequest."""
+        known = [self.policies.check(request.policy, scale) for scale in request.scales]
+        if request.fixed:
+            try:
+                restrict(self._language, request.fixed)
+            except CannotFix as fault:
+                raise BadRequest(str(fault)) from fault
+        return replace(request, policy=known[0].name)
+
+    @cached_property
+    def _language(self) -> Automaton:
+        return Automaton(VOCABULARY, self.models)
+
+    def _said(self, request: Request, ask: Cancel) -> Iterator[Event]:
+        """What the policy says, and what the ensemble expects of it."""
+        found = list(self._sampled(request, request.scale, ask))
+        designed = [event for event in found if isinstance(event, Designed)]
+        expected = self._turn(lambda: self._expect([one.design for one in designed]), ask)
+        told = iter(expected)
+        for event in found:
+            yield replace(event, expected=next(told)) if isinstance(event, Designed) else event
+
     def _drawn(
+        self, request: Request, scale: float | None, ask: Cancel
+    ) -> Iterator[Designed | Failed]:
+        """What the policy says at a guidance scale, by index, each with what is expected of it."""
+        for event in self._sampled(request, scale, ask):
+            if isinstance(event, Designed):
+                event = replace(event, expected=self._expected(event.design))
+            yield event
+
+    def _sampled(
         self, request: Request, scale: float | None, ask: Cancel
     ) -> Iterator[Designed | Failed]:
         """What the policy says at a guidance scale, by index."""
@@ -144,28 +198,44 @@ class Studio:
         drawn = _in_order(
             policy.sample_stream(
                 request.prompt, request.count, request.seed, request.temperature, request.top_p,
-                constrained=not request.free, cancel=ask,
+                constrained=not request.free, cancel=ask, fixed=request.fixed,
             )
         )  # fmt: skip
-        while (sample := self._turn(lambda: next(drawn, None), ask)) is not None:
+        spent = Stretch()
+
+        def following() -> Sampled | None:
+            with spent.measured():
+                return next(drawn, None)
+
+        while (sample := self._turn(following, ask)) is not None:
             decoded = decode(sample.tokens)
             if decoded.workflow is None or decoded.problems:
                 yield Failed(sample.index, "Not a workflow: " + tell(decoded.problems))
                 continue
             tokens = tuple(sample.tokens)
             design = make_design(decoded.workflow, request.prompt, request.seed, tokens)
-            design = replace(design, policy=request.policy, scale=scale)
-            yield Designed(sample.index, design, self._expected(design))
+            yield Designed(sample.index, replace(design, policy=request.policy, scale=scale))
+        self.pace.said(request.count, spent.seconds)
 
     def _expected(self, design: Design) -> Expected | None:
-        """What the ensemble says of a design; nothing of a workflow outside the language."""
-        if self.critic is None or not (tokens := _tokens(design)):
-            return None
+        """What the ensemble says of a design."""
+        return self._expect([design])[0]
+
+    def _expect(self, designs: Sequence[Design]) -> list[Expected | None]:
+        """What the ensemble says of designs; nothing of workflows outside the language."""
+        found: list[Expected | None] = [None] * len(designs)
+        if self.critic is None:
+            return found
+        sentences = {at: said for at, one in enumerate(designs) if (said := _tokens(one))}
+        prompts = [designs[at].prompt for at in sentences]
         try:
-            return expect(self.critic, [design.prompt], [tokens])[0]
+            told = expect(self.critic, prompts, list(sentences.values())) if sentences else []
         except ValueError as fault:  # an ensemble that lacks a word; designs need none
-            log.warning("A design is shown without an expected score: %s", fault)
-            return None
+            log.warning("Designs are shown without an expected score: %s", fault)
+            return found
+        for at, expected in zip(sentences, told, strict=True):
+            found[at] = expected
+        return found
 
     def _render_all(self, found: Iterator[Designed | Failed], ask: Cancel) -> Iterator[Event]:
         for event in found:
@@ -196,6 +266,7 @@ class Studio:
         index, design = designed.index, designed.design
         folder = self.output / secrets.token_hex(8)
         stem = f"flowdesign-{design.seed}-{index + 1}"
+        self.pace.drew(picture.seconds)
         label, reasons = picture.fidelity.label, tuple(picture.fidelity.reasons)
         image, api, ui = write_files(folder, stem, design, picture.images[0], label, reasons)
         count = len(picture.images)
@@ -232,6 +303,7 @@ def open_studio(
     for event in studio.design(Request("a red circle", count=1)):
         if isinstance(event, Failed):
             log.warning("The first render failed: %s", event.reason)
+    studio.pace.warmed()
     return studio
 
 

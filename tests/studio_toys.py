@@ -15,10 +15,11 @@ from flowdesign.catalog import known_assets
 from flowdesign.policies import Known
 from flowdesign.request import BadRequest
 from flowdesign.studio import Studio
-from flowdesign.tokens import VOCABULARY, Automaton, random_sentence
+from flowdesign.tokens import VOCABULARY, Automaton, random_sentence, restrict
 from flowdesign.workflow import Workflow
 
 Cancel = Callable[[], bool] | None
+_GRAMMAR = Automaton(VOCABULARY, known_assets())
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,25 @@ class ToyPolicy:
         *,
         constrained: bool = True,
         cancel: Cancel = None,
+        fixed: Sequence[str] = (),
     ) -> Iterator[ToySample]:
         self.prompts.append(prompt)
-        grammar = Automaton(VOCABULARY, known_assets())
         for index in reversed(range(n)):
             wait(self.pause, cancel)
-            sentence = random_sentence(grammar, random.Random(seed * 100 + index))
+            sentence = toy_sentence(random.Random(seed * 100 + index), tuple(fixed))
             yield ToySample(index, (0, 0, 0) if index in self.broken else tuple(sentence))
+
+
+def toy_sentence(rng: random.Random, fixed: tuple[str, ...] = ()) -> tuple[int, ...]:
+    """A random sentence, with these words in it."""
+    if not fixed:
+        return random_sentence(_GRAMMAR, rng)
+    language = restrict(_GRAMMAR, fixed)
+    state, tokens = language.start(), list[int]()
+    while not language.done(state):
+        tokens.append(rng.choice(language.allowed(state)))
+        state = language.advance(state, tokens[-1])
+    return tuple(tokens)
 
 
 class ToyPolicies:

@@ -12,7 +12,7 @@ from flowdesign.guidance import Guided, Pair
 from flowdesign.lm import Context
 from flowdesign.policy import Anatomy, Policy
 from flowdesign.sampling import Speaker
-from flowdesign.tokens import Vocabulary
+from flowdesign.tokens import CannotFix, Vocabulary, sentence_text
 
 PROMPT = "a red star"
 
@@ -40,6 +40,21 @@ def test_its_ends_are_the_two_policies_exactly(pair: tuple[Policy, Policy]) -> N
     for policy, scale in ((sft, 0.0), (grpo, 1.0)):
         ours, theirs = (one.sample(PROMPT, 8, 3) for one in (Pair(sft, grpo).at(scale), policy))
         assert ours == theirs  # tokens and log-probabilities
+
+
+def test_fixed_words_are_said_at_every_scale_and_all_stays_valid(
+    pair: tuple[Policy, Policy],
+) -> None:
+    fixed = ("ckpt:mini_night", "upscaler:mini_2x", "lora:none")
+    for scale in (0.0, 1.0, 4.0):
+        speaker = Pair(*pair).at(scale)
+        samples = list(speaker.sample_stream(PROMPT, 8, 3, fixed=fixed))
+        assert all(sample.valid for sample in samples)
+        for sample in samples:
+            assert {f"<{fix}>" for fix in fixed} <= set(sentence_text(sample.tokens).split())
+        assert len({sample.tokens for sample in samples}) == 8
+    with pytest.raises(CannotFix, match="Did you mean 'mini_night'"):
+        list(speaker.sample_stream(PROMPT, 1, 3, fixed=("ckpt:mini_nigt",)))
 
 
 @pytest.mark.parametrize("fast", [True, False])

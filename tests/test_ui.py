@@ -404,7 +404,7 @@ def test_only_designing_and_labelling_are_public_endpoints(tmp_path: Path) -> No
 def test_one_studio_serves_one_page_at_a_time(tmp_path: Path) -> None:
     app = build_app(ready(toy_studio(tmp_path)))
     long = [fn for fn in app.fns.values() if fn.concurrency_id == "studio"]
-    assert len(long) == 4 and all(fn.concurrency_limit == 1 for fn in long)
+    assert len(long) == 5 and all(fn.concurrency_limit == 1 for fn in long)
 
 
 def test_the_look_needs_no_network() -> None:

@@ -26,6 +26,7 @@ from flowdesign.tokens.codec import (
 )
 from flowdesign.tokens.grammar import State
 from flowdesign.tokens.reader import NotInLanguage
+from flowdesign.tokens.restriction import CannotFix, Restricted, restrict
 from flowdesign.tokens.variants import alternatives, changed, variants
 from flowdesign.tokens.vocabulary import (
     END,
@@ -41,9 +42,11 @@ __all__ = [
     "MAX_TOKENS",
     "VOCABULARY",
     "Automaton",
+    "CannotFix",
     "Decoded",
     "Encoded",
     "NotInLanguage",
+    "Restricted",
     "State",
     "UnknownToken",
     "Vocabulary",
@@ -57,6 +60,7 @@ __all__ = [
     "longest_sentence",
     "parse_sentence",
     "random_sentence",
+    "restrict",
     "sentence_text",
     "variants",
     "workflow_of",

@@ -21,6 +21,7 @@ from flowdesign.policies import Policies
 from flowdesign.shipped import import_once
 from flowdesign.studio import Studio, open_studio
 from flowdesign.ui import about, cards, style
+from flowdesign.ui.ablation import Ablation
 from flowdesign.ui.api import add_api
 from flowdesign.ui.critics import Critics
 from flowdesign.ui.data import Data
@@ -77,10 +78,12 @@ def build_app(
             cards.html(cards.header(), scale=1)
             state = cards.html(_state(opening), elem_id="fd-state", scale=0, min_width=150)
         gate.build_row(app)
-        with gr.Tabs():
+        with gr.Tabs() as tabs:
             with gr.Tab("Playground", id="playground") as play_tab:
                 keeping = Keeping(records, gate, models)
                 playground = Playground(opening, keeping, models, policies)
+            with gr.Tab("Ablation", id="ablation") as ablation_tab:
+                ablation = Ablation(opening, gate, models, policies)
             with gr.Tab("Label", id="label"):
                 label = Label(records, gate, app)
             with gr.Tab("Data", id="data") as data_tab:
@@ -90,6 +93,7 @@ def build_app(
                 Train(launcher or Launcher(RunBook()), gate, train_tab, critics)
             with gr.Tab("About", id="about"):
                 cards.html(about.TEXT)
+        ablation.show_in(app, ablation_tab, tabs)
         _watch(opening, state, app, gate)
         add_api(opening, gate)
         app.unload(gate.reads(playground.leave))

@@ -24,6 +24,10 @@ prompt differ widely in quality.</p>
 <p>Drop a PNG from here, or a PNG or JSON from ComfyUI, anywhere on the Playground to restore its prompt, workflow
 and seed. On your own machine every finished design is kept as a record. On a public page files are deleted after a day,
 and only people who may write can keep a design.</p>
+<h2>Ablation</h2>
+<p>What does one thing do when all else stays the same? A grid varies two of guidance, prompt, seed, temperature, policy,
+best of N and any component that you fix by hand, with equal chance in every cell; curves show what it comes to,
+with intervals. A link restores the setting.</p>
 <h2>Label, Data and Train</h2>
 <p>In Label you compare two images of the same prompt without knowing how they were made; your votes become scores.
 In Data you find every record again, with its workflow, its scores and its votes, and see which component helps

@@ -10,6 +10,13 @@ import gradio as gr
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 # The same for what a person may press faster than it is answered: the last press is answered too.
 NEWEST_WINS: dict[str, Any] = QUIET | {"trigger_mode": "always_last"}
+# Work of the studio: one page after the other, in the order in which they asked.
+IN_TURN: dict[str, Any] = {
+    "concurrency_id": "studio",
+    "concurrency_limit": 1,
+    "show_progress": "hidden",
+    "api_visibility": "private",
+}
 Updates = dict[Any, Any]  # {component: new value}
 
 

@@ -20,11 +20,11 @@ from flowdesign.catalog import CatalogError, Installed, installed
 from flowdesign.designs import renderer_version
 from flowdesign.provenance import ModelHashes
 from flowdesign.records import Record, RecordsError, sha_of
+from flowdesign.scoring import Scoring
 from flowdesign.studio import Rendered
 from flowdesign.ui import cards
 from flowdesign.ui.gate import Gate
 from flowdesign.ui.handlers import pressed
-from flowdesign.ui.scoring import Scoring
 from flowdesign.ui.shared import SharedStore
 
 SOURCE = "playground"

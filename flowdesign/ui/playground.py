@@ -24,19 +24,13 @@ from flowdesign.scenes import example_prompts
 from flowdesign.studio import Designed, Failed, Rendered, Stopped, Studio
 from flowdesign.ui import cards
 from flowdesign.ui.design_settings import Settings, chosen_seed
-from flowdesign.ui.handlers import QUIET, Updates, pressing
+from flowdesign.ui.handlers import IN_TURN, QUIET, Updates, pressing
 from flowdesign.ui.keeping import Keeping
 from flowdesign.ui.tasks import NotLoaded, Task, Tasks, until_loaded
 from flowdesign.workflow import Workflow
 
 log = logging.getLogger(__name__)
 
-IN_TURN: dict[str, Any] = {
-    "concurrency_id": "studio",
-    "concurrency_limit": 1,
-    "show_progress": "hidden",
-    "api_visibility": "private",
-}
 EXAMPLES = 6
 SLOTS = max(MAX_DESIGNS, 3 * MAX_ROWS)
 BESIDE = "fd-beside"  # the class of results in rows of three
@@ -55,7 +49,7 @@ class Playground:
         self.opening = opening
         self.keeping, self.gate = keeping, keeping.gate
         self.models = models
-        self.tasks = Tasks()
+        self.tasks = Tasks[Task]()
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320, elem_id="fd-compose"):
                 self._build_compose()

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from flowdesign.designs import say_fault
 from flowdesign.parts import Cancel
@@ -19,28 +20,37 @@ class NotLoaded(RuntimeError):
     """The models could not be loaded; the message says why."""
 
 
+@dataclass(eq=False, kw_only=True)
+class Ticket:
+    """A page's place in the queue, and the way to stop its work."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    taken: bool = False  # it has left the queue
+
+
 @dataclass(eq=False)
-class Task:
+class Task(Ticket):
     """One piece of work for one page: what to do, and how far it is."""
 
     work: Callable[[Studio, Cancel], Iterator[Event]]
     count: int
     seed: int
     keeps: Keeps = "never"
-    stop: threading.Event = field(default_factory=threading.Event)
-    taken: bool = False  # it has left the queue
     current: Designed | None = None  # its image is being made
     done: int = 0
 
 
-class Tasks:
+Asked = TypeVar("Asked", bound=Ticket)
+
+
+class Tasks(Generic[Asked]):
     """At most one task for each page, by Gradio's session hash."""
 
     def __init__(self) -> None:
-        self._tasks: dict[str, Task] = {}
+        self._tasks: dict[str, Asked] = {}
         self._lock = threading.Lock()
 
-    def add(self, page: str, task: Task) -> bool:
+    def add(self, page: str, task: Asked) -> bool:
         """Remember the task for when its turn comes; False while the page's last one still runs."""
         with self._lock:
             last = self._tasks.get(page)
@@ -49,7 +59,7 @@ class Tasks:
             self._tasks[page] = task
             return True
 
-    def take(self, page: str) -> Task | None:
+    def take(self, page: str) -> Asked | None:
         """The page's task, once: None when it was cancelled or is under way already."""
         with self._lock:
             task = self._tasks.get(page)
@@ -58,14 +68,14 @@ class Tasks:
             task.taken = True
             return task
 
-    def end(self, page: str, task: Task) -> None:
+    def end(self, page: str, task: Asked) -> None:
         """Forget a task, and stop it should it still run."""
         task.stop.set()
         with self._lock:
             if self._tasks.get(page) is task:
                 del self._tasks[page]
 
-    def stop(self, page: str) -> Task | None:
+    def stop(self, page: str) -> Asked | None:
         """Stop what this page has asked for, and give it back."""
         task = self._tasks.get(page)
         if task is not None:
