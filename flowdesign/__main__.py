@@ -188,6 +188,18 @@ def bench(flags: argparse.Namespace) -> int:
     return 0
 
 
+def fidelity(flags: argparse.Namespace) -> int:
+    """Compare samplers and schedules with references and with diffusers; status 1 above 1e-5."""
+    _quiet()
+    from flowdesign.parity import TOLERANCE, as_markdown, measure
+    from flowdesign.render.errors import UnknownSampler
+
+    with _telling(UnknownSampler):
+        found = measure(flags.names, _tell)
+    _show(asdict(found), flags.json, as_markdown(found))
+    return int(found.largest > TOLERANCE)
+
+
 def shipped(flags: argparse.Namespace) -> int:
     """Pack a collection into the file that is shipped, store it, render some again, or draw misses."""
     _quiet()
@@ -317,6 +329,7 @@ def parser() -> argparse.ArgumentParser:
     _add_votes(add("votes", votes))
     _add_collect(add("collect", collect))
     _add_bench(add("bench", bench))
+    _add_fidelity(add("fidelity", fidelity))
     _add_training(add("zoo", zoo), ZooConfig)
     _add_training(add("sft", sft), SFTConfig)
     _add_training(add("reward", reward), RewardConfig)
@@ -386,6 +399,11 @@ def _add_bench(command: argparse.ArgumentParser) -> None:
 
 def _add_reproduce(command: argparse.ArgumentParser) -> None:
     add_reproduce(command)
+    _add_json(command)
+
+
+def _add_fidelity(command: argparse.ArgumentParser) -> None:
+    command.add_argument("names", nargs="*", metavar="SAMPLER", help="samplers (default: all)")
     _add_json(command)
 
 

@@ -83,6 +83,27 @@ RULES = {
         "conditioning_1:CONDITIONING conditioning_2:CONDITIONING", "CONDITIONING"
     ),
     "ConditioningZeroOut": _rule("conditioning:CONDITIONING", "CONDITIONING"),
+    "ConditioningAverage": _rule(
+        "conditioning_to:CONDITIONING conditioning_from:CONDITIONING "
+        "conditioning_to_strength:FLOAT:0:1",
+        "CONDITIONING",
+    ),
+    "ConditioningSetArea": _rule(
+        "conditioning:CONDITIONING width:INT:64:16384 height:INT:64:16384 x:INT:0:16384 "
+        "y:INT:0:16384 strength:FLOAT:0:10",
+        "CONDITIONING",
+    ),
+    "ConditioningSetAreaPercentage": _rule(
+        "conditioning:CONDITIONING width:FLOAT:0:1 height:FLOAT:0:1 x:FLOAT:0:1 y:FLOAT:0:1 "
+        "strength:FLOAT:0:10",
+        "CONDITIONING",
+    ),
+    "ConditioningSetAreaStrength": _rule(
+        "conditioning:CONDITIONING strength:FLOAT:0:10", "CONDITIONING"
+    ),
+    "ConditioningSetTimestepRange": _rule(
+        "conditioning:CONDITIONING start:FLOAT:0:1 end:FLOAT:0:1", "CONDITIONING"
+    ),
     "EmptyLatentImage": _rule(
         "width:INT:16:16384 height:INT:16:16384 batch_size:INT:1:4096", "LATENT"
     ),

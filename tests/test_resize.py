@@ -34,6 +34,41 @@ def test_bislerp_turns_halfway_between_two_directions() -> None:
     torch.testing.assert_close(made[0, :, 0, 2], samples[0, :, 0, 1])
 
 
+def slerp(a: np.ndarray, b: np.ndarray, part: float) -> np.ndarray:
+    """Between two vectors: turned in their plane by a share of their angle, with a length in between."""
+    lengths = np.linalg.norm(a), np.linalg.norm(b)
+    first, second = a / lengths[0], b / lengths[1]
+    angle = math.acos(np.clip(first @ second, -1, 1))
+    upright = second - (first @ second) * first  # in their plane, at right angles to the first
+    upright /= np.linalg.norm(upright)
+    turned = math.cos(part * angle) * first + math.sin(part * angle) * upright
+    return turned * ((1 - part) * lengths[0] + part * lengths[1])
+
+
+def enlarged(samples: np.ndarray, length: int) -> np.ndarray:
+    """Columns of (channels, rows, columns) one by one, at the places of bilinear interpolation."""
+    channels, rows, old = samples.shape
+    found = np.zeros((channels, rows, length))
+    for column in range(length):
+        place = min(max((column + 0.5) * old / length - 0.5, 0), old - 1)
+        left = int(place)
+        for row in range(rows):
+            pair = samples[:, row, left], samples[:, row, min(left + 1, old - 1)]
+            found[:, row, column] = (
+                slerp(*pair, place - left) if left < old - 1 and place > left else pair[0]
+            )
+    return found
+
+
+@pytest.mark.parametrize("size", [(8, 11), (3, 4), (5, 7)])
+def test_bislerp_is_a_rotation_place_by_place(size: tuple[int, int]) -> None:
+    samples = torch.randn((1, 4, 5, 7), generator=torch.Generator().manual_seed(3))
+    wide = enlarged(samples[0].double().numpy(), size[1])
+    expected = enlarged(wide.transpose(0, 2, 1), size[0]).transpose(0, 2, 1)
+    found = bislerp(samples, size[1], size[0])[0].double().numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_bislerp_keeps_a_constant_and_survives_zeros_and_opposites() -> None:
     constant = torch.ones(1, 4, 3, 3) * 0.7
     torch.testing.assert_close(bislerp(constant, 5, 7), torch.full((1, 4, 7, 5), 0.7))

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
-import types
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler, UniPCMultistepScheduler
+from published_samplers import k_diffusion
 from scipy import integrate
 from test_samplers import (
     BETAS,
@@ -32,26 +29,6 @@ from flowdesign.render.noise import initial_noise
 from flowdesign.render.samplers import Noise, sampler
 
 TOLERANCE = 5e-6  # relative, of float32 latents after 12 steps
-
-
-@pytest.fixture(scope="module")
-def k_diffusion() -> Any:
-    """k-diffusion's module of samplers; what else the package imports is large and not needed."""
-    found = importlib.util.find_spec("k_diffusion")
-    assert found is not None and found.submodule_search_locations
-    folder = Path(found.submodule_search_locations[0])
-    package, utils = types.ModuleType("kd"), types.ModuleType("kd.utils")
-    package.__path__ = [str(folder)]
-    utils.append_dims = lambda x, count: x[(...,) + (None,) * (count - x.ndim)]  # type: ignore[attr-defined]
-    solver = types.ModuleType("torchdiffeq")
-    solver.odeint = None  # type: ignore[attr-defined]
-    sys.modules |= {"kd": package, "kd.utils": utils}
-    sys.modules.setdefault("torchdiffeq", solver)
-    spec = importlib.util.spec_from_file_location("kd.sampling", folder / "sampling.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def start(sigmas: Tensor) -> Tensor:
@@ -84,10 +61,10 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_sampler_is_that_of_k_diffusion(k_diffusion: Any, name: str, schedule: str) -> None:
+def test_a_sampler_is_that_of_k_diffusion(name: str, schedule: str) -> None:
     sigmas = levels(name, schedule)
     options = dict(PUBLISHED[name])
-    function = getattr(k_diffusion, f"sample_{options.pop('name', name)}")
+    function = getattr(k_diffusion(), f"sample_{options.pop('name', name)}")
     if options.pop("noisy", False):
         options["noise_sampler"] = chance()
     expected = function(of_batches, start(sigmas), sigmas, disable=True, **options)
@@ -95,10 +72,10 @@ def test_a_sampler_is_that_of_k_diffusion(k_diffusion: Any, name: str, schedule:
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_lms_is_that_of_k_diffusion_until_the_last_step(k_diffusion: Any, schedule: str) -> None:
+def test_lms_is_that_of_k_diffusion_until_the_last_step(schedule: str) -> None:
     """The last one is a jump to the denoised image, as ComfyUI has it."""
     sigmas = levels("lms", schedule)
-    before = k_diffusion.sample_lms(of_batches, start(sigmas), sigmas[:-1], disable=True)
+    before = k_diffusion().sample_lms(of_batches, start(sigmas), sigmas[:-1], disable=True)
     expected = denoised(before, float(sigmas[-2]))
     assert error(ours("lms", sigmas), expected) < TOLERANCE
 

@@ -1,15 +1,15 @@
-"""Schedules against numbers derived here anew, in double precision, from the formulas alone."""
+"""Schedules against numbers derived anew, in double precision, from the formulas alone."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler
-from scipy.special import betaincinv
+from published_samplers import k_diffusion
+from sigma_formulas import EXPECTED, TABLE
 
 from flowdesign.catalog import SCHEDULERS, UNSPOKEN_SCHEDULERS
 from flowdesign.render.errors import BadWorkflow, UnknownScheduler
@@ -23,56 +23,7 @@ from flowdesign.render.sigmas import (
 )
 
 LEVELS = NoiseLevels()
-BETAS = np.linspace(math.sqrt(0.00085), math.sqrt(0.012), 1000) ** 2
-ALPHAS = np.cumprod(1 - BETAS)
-TABLE = np.sqrt((1 - ALPHAS) / ALPHAS)
 TOLERANCE = 2e-6  # relative; comfyui.md's agreement between these formulas and ComfyUI
-
-
-def at(timesteps: np.ndarray) -> np.ndarray:
-    """Sigma at fractional timesteps."""
-    return np.exp(np.interp(timesteps, np.arange(1000), np.log(TABLE)))
-
-
-def karras(n: int) -> np.ndarray:
-    low, high = TABLE[0] ** (1 / 7), TABLE[-1] ** (1 / 7)
-    return (high + np.linspace(0, 1, n) * (low - high)) ** 7
-
-
-def beta(n: int) -> np.ndarray:
-    places = np.rint(999 * betaincinv(0.6, 0.6, 1 - np.arange(n) / n)).astype(int)
-    return TABLE[sorted(set(places), reverse=True)]
-
-
-def kl_optimal(n: int) -> np.ndarray:
-    part = np.linspace(0, 1, n)
-    return np.tan(part * np.arctan(TABLE[0]) + (1 - part) * np.arctan(TABLE[-1]))
-
-
-def linear_quadratic(n: int) -> np.ndarray:
-    """A line through 0 to 0.025 at half of the steps, and the parabola that goes on from it with the same
-    slope and ends in 1: the noise that is gone."""
-    half = n // 2
-    if not half:
-        return TABLE[-1:]
-    slope = 0.025 / half
-    bend = (1 - 0.025 - slope * (n - half)) / (n - half) ** 2
-    at = np.arange(n) - half
-    gone = np.where(at < 0, slope * np.arange(n), 0.025 + slope * at + bend * at**2)
-    return (1 - gone) * TABLE[-1]
-
-
-EXPECTED: dict[str, Callable[[int], np.ndarray]] = {
-    "normal": lambda n: at(np.linspace(999, 0, n)),
-    "sgm_uniform": lambda n: at(np.linspace(999, 0, n + 1)[:-1]),
-    "simple": lambda n: TABLE[[999 - int(i * 1000 / n) for i in range(n)]],
-    "ddim_uniform": lambda n: TABLE[list(range(1, 1000, max(1000 // n, 1)))[::-1]],
-    "karras": karras,
-    "exponential": lambda n: np.exp(np.linspace(np.log(TABLE[-1]), np.log(TABLE[0]), n)),
-    "beta": beta,
-    "kl_optimal": kl_optimal,
-    "linear_quadratic": linear_quadratic,
-}
 
 
 def test_every_catalogued_schedule_is_here_and_checked() -> None:
@@ -109,6 +60,15 @@ def diffusers_levels(**flags: object) -> torch.Tensor:
 def test_karras_is_that_of_diffusers() -> None:
     expected = diffusers_levels(use_karras_sigmas=True)
     torch.testing.assert_close(schedule("karras", LEVELS, 20), expected, rtol=2e-5, atol=0)
+
+
+@pytest.mark.parametrize("name", ["karras", "exponential"])
+def test_two_schedules_are_those_of_k_diffusion_to_the_last_bit(name: str) -> None:
+    """In float32, as ComfyUI has them: the last bit of a level changes the noise of a Brownian tree."""
+    make = getattr(k_diffusion(), f"get_sigmas_{name}")
+    for steps in (1, 7, 20, 40):
+        expected = make(steps, LEVELS.smallest, LEVELS.largest)
+        assert torch.equal(schedule(name, LEVELS, steps), expected)
 
 
 def test_simple_is_the_trailing_spacing_of_diffusers() -> None:

@@ -101,6 +101,11 @@ def side(name: str, low: int, step: int) -> Input:
     return Input(name, "INT", f"The {name} in pixels.", 512, low, MAX_SIDE, step)
 
 
+def place(name: str, low: int) -> Input:
+    """Declare a length in pixels inside an image, in whole latent places."""
+    return Input(name, "INT", f"The {name} of the area in pixels.", low, low, MAX_SIDE, 8)
+
+
 def seed(name: str) -> Input:
     """Declare a seed."""
     tooltip = "Where the noise comes from: the same seed gives the same image."

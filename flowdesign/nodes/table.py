@@ -11,6 +11,7 @@ from flowdesign.nodes.declaration import (
     NodeType,
     combo,
     file,
+    place,
     real,
     seed,
     side,
@@ -48,6 +49,8 @@ _CONDITIONED = (
     socket("negative", "CONDITIONING", "What it should not show."),
     socket("latent_image", "LATENT", "The latent to start from."),
 )
+_CONDITION = socket("conditioning", "CONDITIONING")
+_WEIGHT = real("strength", 1.0, 0.0, 10.0, "Its weight against other texts at a place.")
 _SCALES = (0.25, 0.5, 0.75, 0.8, 1.25, 1.33, 1.5, 1.6, 2.0)
 _CROP = combo("crop", ("disabled", "center"), "Whether to crop when the shape changes.")
 
@@ -131,6 +134,59 @@ _CONDITIONING = (
         ("CONDITIONING",),
         "advanced/conditioning",
         "Replace a text's embedding by zeros, of the same shape.",
+    ),
+    NodeType(
+        "ConditioningAverage",
+        (
+            socket("conditioning_to", "CONDITIONING"),
+            socket("conditioning_from", "CONDITIONING"),
+            real("conditioning_to_strength", 1.0, 0.0, 1.0, "The share of the first text."),
+        ),
+        ("CONDITIONING",),
+        "conditioning",
+        "Mix the embeddings of two texts.",
+    ),
+    NodeType(
+        "ConditioningSetArea",
+        (
+            _CONDITION,
+            *(place(name, 64) for name in ("width", "height")),
+            *(place(name, 0) for name in ("x", "y")),
+            _WEIGHT,
+        ),
+        ("CONDITIONING",),
+        "conditioning",
+        "Let a text count in a part of the image, in pixels.",
+    ),
+    NodeType(
+        "ConditioningSetAreaPercentage",
+        (
+            _CONDITION,
+            *(real(name, 1.0, 0.0, 1.0, f"Share of the {name}.") for name in ("width", "height")),
+            *(real(name, 0.0, 0.0, 1.0, f"Where it starts in {name}.") for name in ("x", "y")),
+            _WEIGHT,
+        ),
+        ("CONDITIONING",),
+        "conditioning",
+        "Let a text count in a part of the image, in shares of its sides.",
+    ),
+    NodeType(
+        "ConditioningSetAreaStrength",
+        (_CONDITION, _WEIGHT),
+        ("CONDITIONING",),
+        "conditioning",
+        "Weigh a text among those that count at a place.",
+    ),
+    NodeType(
+        "ConditioningSetTimestepRange",
+        (
+            _CONDITION,
+            real("start", 0.0, 0.0, 1.0, "From where on it counts; 0 is pure noise.", step=0.001),
+            real("end", 1.0, 0.0, 1.0, "Until where it counts; 1 is the image.", step=0.001),
+        ),
+        ("CONDITIONING",),
+        "advanced/conditioning",
+        "Let a text count for a part of the noise only.",
     ),
 )
 

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flowdesign.render.areas import average, counts_at, window
 from flowdesign.render.errors import BadWorkflow
 from flowdesign.render.files import Checkpoint
 from flowdesign.render.patches import perturbed_attention
+from flowdesign.render.stacking import stacked
 from flowdesign.render.values import Condition, Conditioning, Model
 from flowdesign.workflow import VAE_FACTOR
 
@@ -70,20 +72,24 @@ class Denoiser:
         return scaled - mixed / to_v
 
     def _predict(self, x: Tensor, sigma: float, texts: Sequence[Conditioning]) -> list[Tensor]:
-        """Return the prediction under each of the texts; one evaluation of the model for all."""
-        entries = [entry for text in texts for entry in text.entries]
-        found = self._evaluate(x, sigma, entries).chunk(len(entries))
-        means, start = [], 0
-        for text in texts:
-            own = found[start : start + len(text.entries)]
-            means.append(own[0] if len(own) == 1 else torch.stack(own).mean(0))
-            start += len(own)
-        return means
+        """Return the prediction under each of the texts; one evaluation for all that have one size."""
+        levels = self._checkpoint.levels
+        counting = [[e for e in text.entries if counts_at(e, sigma, levels)] for text in texts]
+        entries = [entry for each in counting for entry in each]
+
+        def evaluate(group: Sequence[Condition]) -> list[Tensor]:
+            return list(self._evaluate(x, sigma, group).chunk(len(group)))
+
+        def size(entry: Condition) -> tuple[int, ...]:
+            return tuple(part.stop - part.start for part in window(entry, x))
+
+        found = iter(stacked(entries, size, evaluate, max(len(entries), 1)))
+        return [average(x, each, [next(found) for _ in each]) for each in counting]
 
     def _evaluate(self, x: Tensor, sigma: float, entries: Sequence[Condition]) -> Tensor:
-        """Return the clean latents, (entries * batch, ...), entry by entry."""
+        """Return the clean latents in the windows of entries of one size, (entries * batch, ...)."""
         dtype = self._dtype
-        noisy = torch.cat([x] * len(entries))
+        noisy = torch.cat([x[(..., *window(entry, x))] for entry in entries])
         output = self._unet(
             (noisy / math.sqrt(sigma**2 + 1)).to(dtype),
             torch.tensor(self._checkpoint.levels.timestep(sigma), device=x.device),
@@ -103,7 +109,10 @@ class Denoiser:
         return self._texts[key]
 
     def _sizes(self, x: Tensor, entries: Sequence[Condition], dtype: Any) -> dict[str, Tensor]:
-        """Return what the XL layout adds: pooled texts and image size (original, crop, target)."""
+        """Return what the XL layout adds: pooled texts and size (original, crop, target) of the image.
+
+        The size is that of the whole image for a text of an area, too.
+        """
         if not self._checkpoint.is_xl:
             return {}
         height, width = x.shape[-2] * VAE_FACTOR, x.shape[-1] * VAE_FACTOR

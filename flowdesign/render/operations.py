@@ -15,12 +15,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from flowdesign.render import resize, sampling
 from flowdesign.render.errors import BadWorkflow
 from flowdesign.render.models import Library
 from flowdesign.render.stacking import Key, stacked
 from flowdesign.render.values import (
+    Area,
     Clip,
     Condition,
     Conditioning,
@@ -148,9 +150,30 @@ def _concat(context: Context, inputs: Inputs) -> Outputs:
     following = inputs["conditioning_from"].entries[0].hidden
     entries = []
     for entry in inputs["conditioning_to"].entries:
-        if entry.hidden.shape[-1] != following.shape[-1]:
-            raise BadWorkflow("ConditioningConcat joins texts of two different kinds of model.")
-        entries.append(Condition(torch.cat([entry.hidden, following], dim=1), entry.pooled))
+        _check_kind("ConditioningConcat joins", entry.hidden, following)
+        entries.append(replace(entry, hidden=torch.cat([entry.hidden, following], dim=1)))
+    return (Conditioning(tuple(entries)),)
+
+
+def _check_kind(what: str, first: Tensor, second: Tensor) -> None:
+    if first.shape[-1] != second.shape[-1]:
+        raise BadWorkflow(f"{what} texts of two different kinds of model.")
+
+
+def _average(context: Context, inputs: Inputs) -> Outputs:
+    share = float(inputs["conditioning_to_strength"])
+    other = inputs["conditioning_from"].entries[0]
+    entries = []
+    for entry in inputs["conditioning_to"].entries:
+        _check_kind("ConditioningAverage mixes", entry.hidden, other.hidden)
+        missing = entry.hidden.shape[1] - other.hidden.shape[1]
+        # A longer text loses its end (the padding is negative then), a shorter one gets zeros.
+        fitted = functional.pad(other.hidden, (0, 0, 0, missing))
+        pooled = entry.pooled
+        if pooled is not None and other.pooled is not None:
+            pooled = share * pooled + (1 - share) * other.pooled
+        hidden = share * entry.hidden + (1 - share) * fitted
+        entries.append(replace(entry, hidden=hidden, pooled=pooled))
     return (Conditioning(tuple(entries)),)
 
 
@@ -161,13 +184,38 @@ def _combine(context: Context, inputs: Inputs) -> Outputs:
 
 def _zero_out(context: Context, inputs: Inputs) -> Outputs:
     entries = (
-        Condition(
-            torch.zeros_like(entry.hidden),
-            None if entry.pooled is None else torch.zeros_like(entry.pooled),
+        replace(
+            entry,
+            hidden=torch.zeros_like(entry.hidden),
+            pooled=None if entry.pooled is None else torch.zeros_like(entry.pooled),
         )
         for entry in inputs["conditioning"].entries
     )
     return (Conditioning(tuple(entries)),)
+
+
+def _set(inputs: Inputs, **changes: Any) -> Outputs:
+    entries = inputs["conditioning"].entries
+    return (Conditioning(tuple(replace(entry, **changes) for entry in entries)),)
+
+
+def _set_area(context: Context, inputs: Inputs) -> Outputs:
+    height, width, y, x = (int(inputs[n]) // VAE_FACTOR for n in ("height", "width", "y", "x"))
+    return _set(inputs, area=Area(height, width, y, x), strength=float(inputs["strength"]))
+
+
+def _set_area_by_shares(context: Context, inputs: Inputs) -> Outputs:
+    height, width, y, x = (float(inputs[name]) for name in ("height", "width", "y", "x"))
+    area = Area(height, width, y, x, shares=True)
+    return _set(inputs, area=area, strength=float(inputs["strength"]))
+
+
+def _set_strength(context: Context, inputs: Inputs) -> Outputs:
+    return _set(inputs, strength=float(inputs["strength"]))
+
+
+def _set_range(context: Context, inputs: Inputs) -> Outputs:
+    return _set(inputs, start=float(inputs["start"]), end=float(inputs["end"]))
 
 
 # --- latents -------------------------------------------------------------------------------------
@@ -220,11 +268,11 @@ def _decode_latent(context: Context, items: Sequence[Inputs]) -> list[Outputs]:
 
 
 def _sample_key(inputs: Inputs) -> Key:
-    """Return everything but seed and texts; of those, the shapes."""
+    """Return everything but seed and texts; of those, the shapes, and when and where they count."""
     fixed = [(n, v) for n, v in inputs.items() if isinstance(v, str | int | float)]
     free = ("seed", "noise_seed")
     shapes = [
-        tuple(entry.hidden.shape)
+        (*entry.hidden.shape, *entry.when_and_where)
         for name in ("positive", "negative")
         for entry in inputs[name].entries
     ]
@@ -295,6 +343,11 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
         "ConditioningConcat": _each(_concat),
         "ConditioningCombine": _each(_combine),
         "ConditioningZeroOut": _each(_zero_out),
+        "ConditioningAverage": _each(_average),
+        "ConditioningSetArea": _each(_set_area),
+        "ConditioningSetAreaPercentage": _each(_set_area_by_shares),
+        "ConditioningSetAreaStrength": _each(_set_strength),
+        "ConditioningSetTimestepRange": _each(_set_range),
         "EmptyLatentImage": _each(_empty_latent),
         "LatentUpscaleBy": _each(_scale_latent),
         "LatentUpscale": _each(_resize_latent),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from flowdesign.render.areas import settled
 from flowdesign.render.attention import texts_once
 from flowdesign.render.errors import BadWorkflow
 from flowdesign.render.files import Checkpoint
@@ -18,7 +19,7 @@ from flowdesign.render.noise import initial_noise
 from flowdesign.render.patches import free_u
 from flowdesign.render.samplers import Sampler, sampler
 from flowdesign.render.sigmas import NoiseLevels, denoising_levels, noised, take
-from flowdesign.render.values import Condition, Conditioning, Latent
+from flowdesign.render.values import Conditioning, Latent
 from flowdesign.workflow import VAE_FACTOR
 
 Inputs = Mapping[str, Any]
@@ -85,15 +86,12 @@ def sample(
         return [(Latent(latent),) for latent in latents]
     noise = _noise(plan, seeds, latents)
     unet = library.unet(model)
-    denoiser = Denoiser(
-        unet,
-        checkpoint,
-        model,
+    texts = settled(
         _together([item["positive"] for item in items]),
         _together([item["negative"] for item in items]),
-        float(first["cfg"]),
-        check,
+        *latents[0].shape[-2:],
     )
+    denoiser = Denoiser(unet, checkpoint, model, *texts, float(first["cfg"]), check)
     start = torch.cat([_scaled(latent, checkpoint) for latent in latents])
     with torch.no_grad(), free_u(unet, model.freeu), texts_once(unet):
         x = noised(start, noise.to(start.device), float(sigmas[0]), checkpoint.levels)
@@ -132,9 +130,10 @@ def _together(texts: Sequence[Conditioning]) -> Conditioning:
         return texts[0]
     return Conditioning(
         tuple(
-            Condition(
-                torch.cat([entry.hidden for entry in entries]),
-                None
+            replace(
+                entries[0],
+                hidden=torch.cat([entry.hidden for entry in entries]),
+                pooled=None
                 if entries[0].pooled is None
                 else torch.cat([entry.pooled for entry in entries]),
             )

@@ -122,7 +122,7 @@ def beta(levels: NoiseLevels, steps: int) -> Tensor:
 
 def kl_optimal(levels: NoiseLevels, steps: int) -> Tensor:
     """Evenly spaced in the arc tangent of sigma (arXiv 2404.14507)."""
-    part = torch.linspace(0, 1, steps)
+    part = torch.arange(steps) / max(steps - 1, 1)  # as ComfyUI: linspace differs in the last bit
     low, high = math.atan(levels.smallest), math.atan(levels.largest)
     return (part * low + (1 - part) * high).tan()
 

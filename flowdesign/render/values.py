@@ -66,19 +66,50 @@ class UpscaleModel:
 
 
 @dataclass(frozen=True)
+class Area:
+    """A part of an image, in places of the latent; in shares of its sides when `shares`."""
+
+    height: float
+    width: float
+    top: float
+    left: float
+    shares: bool = False
+
+    def holds(self, other: Area) -> bool:
+        """Whether another area lies inside this one."""
+        return (
+            self.top <= other.top
+            and self.left <= other.left
+            and self.top + self.height >= other.top + other.height
+            and self.left + self.width >= other.left + other.width
+        )
+
+
+@dataclass(frozen=True)
 class Condition:
     """Encoded texts: hidden (n, tokens, width), pooled (n, width) where the model has it.
 
-    A node makes n = 1; a sampler that runs several jobs at once puts theirs together.
+    A node makes n = 1; a sampler that runs several jobs at once puts theirs together. They count in
+    `area` (None is everywhere) with `strength`, from `start` to `end` of the training steps, noisiest
+    first, in shares.
     """
 
     hidden: Tensor
     pooled: Tensor | None
+    area: Area | None = None
+    strength: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+
+    @property
+    def when_and_where(self) -> tuple[Area | None, float, float, float]:
+        """All but the texts themselves."""
+        return self.area, self.strength, self.start, self.end
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """The texts that guide a model; the predictions under several are averaged."""
+    """The texts that guide a model; the predictions under several are averaged (`render.areas`)."""
 
     entries: tuple[Condition, ...]
 

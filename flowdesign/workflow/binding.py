@@ -18,6 +18,11 @@ _FOLLOW = {  # the input that leads from a conditioning to the text that carries
     "ConditioningConcat": "conditioning_to",
     "ConditioningCombine": "conditioning_1",
     "ConditioningZeroOut": "conditioning",
+    "ConditioningAverage": "conditioning_to",
+    "ConditioningSetArea": "conditioning",
+    "ConditioningSetAreaPercentage": "conditioning",
+    "ConditioningSetAreaStrength": "conditioning",
+    "ConditioningSetTimestepRange": "conditioning",
 }
 
 

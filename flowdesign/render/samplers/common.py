@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
+import torch
 from torch import Tensor
 
 Model = Callable[[Tensor, float], Tensor]
@@ -32,6 +33,15 @@ def ancestral(sigma: float, following: float) -> tuple[float, float]:
 def between(sigma: float, other: float) -> float:
     """The level halfway between two in the logarithm."""
     return math.sqrt(sigma * other)
+
+
+def halfway(sigma: float, other: float) -> float:
+    """The same level, worked out in float32 as k-diffusion does, for whoever asks for noise there.
+
+    A Brownian tree is so rough that the last bit of a level changes its noise.
+    """
+    start, end = (-torch.tensor(level).log() for level in (sigma, other))
+    return float((-(start + (end - start) / 2)).exp())
 
 
 def slope(model: Model, x: Tensor, sigma: float) -> Tensor:

@@ -103,7 +103,11 @@ def _moved(x: Tensor, slopes: Sequence[Tensor], weights: Sequence[float]) -> Ten
 
 
 def _integrals(past: Sequence[float], start: float, end: float) -> list[float]:
-    """The integrals from start to end of the polynomials that are 1 at one of the places and 0 at others."""
+    """The integrals from start to end of the polynomials that are 1 at one of the places and 0 at others.
+
+    Places count from the start: far from 0 the terms of a polynomial cancel, and digits with them.
+    """
+    past, end = [place - start for place in past], end - start
     found = []
     for at, place in enumerate(past):
         others = [other for number, other in enumerate(past) if number != at]
@@ -111,7 +115,7 @@ def _integrals(past: Sequence[float], start: float, end: float) -> list[float]:
             np.polynomial.Polynomial.fromroots(others) if others else np.polynomial.Polynomial([1])
         )
         whole = (basis / basis(place)).integ()
-        found.append(float(whole(end) - whole(start)))
+        found.append(float(whole(end)))
     return found
 
 

@@ -12,6 +12,7 @@ from flowdesign.render.samplers.common import (
     ancestral,
     between,
     blend,
+    halfway,
     slope,
     steps,
 )
@@ -64,7 +65,7 @@ def dpmpp_sde(model: Model, x: Tensor, sigmas: Tensor, noise: Noise) -> Tensor:
         denoised = model(x, sigma)
         if following == 0:
             return denoised
-        middle = between(sigma, following)
+        middle = halfway(sigma, following)
         denoised = model(_noised(x, denoised, sigma, middle, noise), middle)
         x = _noised(x, denoised, sigma, following, noise)
     return x
