@@ -1,4 +1,4 @@
-"""The command line: python -m flowdesign {design,render,validate,convert,score,scorers,records,votes,collect,zoo,sft,reward,grpo}.
+"""The command line: python -m flowdesign {design,render,validate,convert,models,score,scorers,records,votes,collect,zoo,sft,reward,grpo}.
 
 Heavy libraries are imported by the command that needs them, so that --help answers at once.
 """
@@ -39,6 +39,7 @@ from flowdesign.config import (
 )
 from flowdesign.designs import restore
 from flowdesign.foreground import add_lease, at_work
+from flowdesign.inventory import add_models
 from flowdesign.policies import Policies
 from flowdesign.records import RecordsError
 from flowdesign.records.command import add_records
@@ -113,6 +114,11 @@ def convert(flags: argparse.Namespace) -> int:
     for problem in found.problems:
         _tell(_tell_problem(problem))
     return int(bool(found.problems))
+
+
+def models(flags: argparse.Namespace) -> int:
+    """List the model files on this machine: family, licence, hash, and what is not loaded and why."""
+    return _act(flags)
 
 
 def score(flags: argparse.Namespace) -> int:
@@ -291,6 +297,7 @@ def parser() -> argparse.ArgumentParser:
     _add_validate(add("validate", check))
     _add_convert(add("convert", convert))
     for action in (
+        add_models(add("models", models)),
         add_score(add("score", score)),
         *add_scorers(add("scorers", scorers)),
         *add_records(add("records", records)),
