@@ -192,10 +192,10 @@ def _is_upscaler(shapes: Shapes) -> bool:
 
 _KINDS: tuple[tuple[str, Callable[[Shapes], bool], Callable[[Shapes], str]], ...] = (
     ("LoRA", lambda shapes: any(map(_LORA.search, shapes)), _lora_family),
-    ("embedding", _is_embedding, _embedding_family),
     ("checkpoint", _is_checkpoint, _diffusion_family),
     ("diffusion model", _is_diffusion, _diffusion_family),
     ("VAE", _is_vae, _vae_family),
     ("text encoder", lambda shapes: _text_family(shapes) != UNKNOWN, _text_family),
+    ("embedding", _is_embedding, _embedding_family),
     ("upscale model", _is_upscaler, lambda shapes: "any"),
 )

@@ -17,7 +17,6 @@ from flowdesign.catalog import (
     KINDS,
     MODELS,
     MODELS_VARIABLE,
-    SUFFIX,
     CatalogError,
     Installed,
     asset,
@@ -25,7 +24,7 @@ from flowdesign.catalog import (
     models_folders,
 )
 from flowdesign.detection import UNKNOWN, Detected, detect_file, detect_folder
-from flowdesign.headers import BrokenFile, read_header
+from flowdesign.headers import SUFFIX, BrokenFile, read_header
 from flowdesign.provenance import ModelHashes
 
 SOON = 64 * 2**20  # bytes of a model whose hash is worth no question
@@ -150,7 +149,8 @@ def _line(each: Entry, width: int) -> str:
     odd = each.holds not in (UNKNOWN, _HOLDS[each.kind])
     family = f"{each.family} {each.holds}" if odd else each.family
     digest = f"sha256 {each.hash[:12]}" if each.hash else "sha256 with --hash"
-    size = f"{each.bytes / 2**20:,.1f} MB"
+    large = each.bytes >= 2**20
+    size = f"{each.bytes / 2**20:,.1f} MB" if large else f"{each.bytes / 2**10:,.0f} kB"
     return f"{start}{family:<14} {size:>12}  {digest:<20} {each.licence or 'licence unknown'}"
 
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from flowdesign.catalog import ROOT, Installed
@@ -33,8 +34,9 @@ class HashMemory:
     def get(self, path: Path, stamp: Stamp) -> str | None:
         """Give the hash of a model that is as it was, None for another one."""
         stored = self._read().get(str(path))
-        is_known = isinstance(stored, list) and stored[:1] == [_digest(stamp)] and len(stored) == 2
-        return str(stored[1]) if is_known else None
+        if not isinstance(stored, list) or len(stored) != 2 or stored[0] != _digest(stamp):
+            return None
+        return str(stored[1])
 
     def put(self, path: Path, stamp: Stamp, found: str) -> None:
         """Remember a hash, beside what other processes have remembered since."""
@@ -45,7 +47,8 @@ class HashMemory:
             new.write_text(json.dumps(known), encoding="utf-8")
             new.replace(self.file)
         except OSError:
-            new.unlink(missing_ok=True)
+            with suppress(OSError):
+                new.unlink()
 
     def _read(self) -> dict[str, object]:
         try:

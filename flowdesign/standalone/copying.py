@@ -15,7 +15,7 @@ from functools import lru_cache
 from flowdesign.catalog import ROOT
 
 PACKAGE = "flowdesign"
-_FOR_LINTERS = re.compile(r"  # (type: ignore|noqa).*$", re.MULTILINE)
+_FOR_LINTERS = re.compile(r"  # (type: ignore|noqa|fmt: skip).*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)

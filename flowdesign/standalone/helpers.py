@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.pipelines.pag.pag_utils import PAGMixin
 from PIL import Image as Pillow
 from torch import Tensor
 
@@ -113,6 +114,8 @@ def denoise(
     before, after = (math.sqrt(1 + sigma**2) for sigma in (sigmas[0], sigmas[-1]))
     length = math.lcm(positive[0].shape[1], negative[0].shape[1])  # repeated tokens change nothing
     texts = [text[0].repeat(1, length // text[0].shape[1], 1) for text in (positive, negative)]
+    if isinstance(pipe, PAGMixin):
+        options.setdefault("pag_scale", 0.0)  # the pipeline's own is 3
     if positive[1] is not None:
         options["pooled_prompt_embeds"] = positive[1]
         options["negative_pooled_prompt_embeds"] = negative[1]

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from flowdesign.catalog import Installed
+from flowdesign.headers import SUFFIX
 from flowdesign.render.fidelity import weights_of
 from flowdesign.render.files import (
     CODECS,
-    SUFFIX,
     Checkpoint,
     read_checkpoint,
     read_header,
@@ -147,12 +147,11 @@ class Writing:
             options.append("safety_checker=None")
         if pipe.perturbed:
             options.append('pag_applied_layers="mid"')
-        if path.is_dir() and _only_half(path / "unet"):
+        if _only_half(path / "unet"):
             options.append('variant="fp16"')
-        if path.is_dir() and read_vae(path / "vae")["_class_name"] != CODECS[0]:
+        if read_vae(path / "vae")["_class_name"] != CODECS[0]:
             options.append(f"vae={self._codec(path / 'vae')}")
-        loader = "from_pretrained" if path.is_dir() else "from_single_file"
-        yield f"{pipe.name} = {kind}.{loader}("
+        yield f"{pipe.name} = {kind}.from_pretrained("
         yield f"    {_path(path)},"
         yield from (f"    {option}," for option in options)
         yield ").to(DEVICE)"
@@ -161,20 +160,19 @@ class Writing:
             yield f"trained_{pipe.name.rpartition('_')[2]} = {_trained(pipe.facts)}"
 
     def _load_loras(self, pipe: Pipe) -> Iterator[str]:
-        """Load each LoRA as an adapter, then weigh them; the sum does not depend on their order."""
+        """Load each LoRA as an adapter, then weigh them; the sum does not depend on their order.
+
+        One that changes nothing in this checkpoint is left out: diffusers would find no adapter in it.
+        """
         weights: dict[str, dict[str, float]] = {}
-        for name in dict.fromkeys(
-            use.name for use in (*_of(pipe.model_loras), *_of(pipe.clip_loras))
-        ):
+        uses = (*_of(pipe.model_loras), *_of(pipe.clip_loras))
+        for name in dict.fromkeys(use.name for use in uses):
             path, adapter = self.models.path("loras", name), f"lora_{len(weights) + 1}"
-            yield f"{pipe.name}.load_lora_weights({_path(path)}, adapter_name={adapter!r})"
-            weights[adapter] = {
-                part: _strength(name, pipe.model_loras if part == "unet" else pipe.clip_loras)
-                for part, changed in match(
-                    read_header(path)[0], weights_of(pipe.facts)
-                ).pairs.items()
-                if changed
-            }
+            found = match(read_header(path)[0], weights_of(pipe.facts)).pairs
+            parts = [part for part, changed in found.items() if changed]
+            if parts:
+                yield f"{pipe.name}.load_lora_weights({_path(path)}, adapter_name={adapter!r})"
+                weights[adapter] = {part: _strength(name, part, pipe) for part in parts}
         if weights:
             yield f"{pipe.name}.set_adapters({list(weights)}, {list(weights.values())})"
 
@@ -185,8 +183,10 @@ class Writing:
         return f"{name}.from_pretrained({_path(folder)}, dtype=torch.float32{half})"
 
 
-def _strength(name: str, uses: tuple[LoraUse, ...] | None) -> float:
-    return sum(use.strength for use in _of(uses) if use.name == name)
+def _strength(name: str, part: str, pipe: Pipe) -> float:
+    """How strongly a LoRA is applied to a part; several uses of it add up."""
+    uses = _of(pipe.model_loras if part == "unet" else pipe.clip_loras)
+    return float(sum(use.strength for use in uses if use.name == name))
 
 
 def _trained(facts: Checkpoint) -> dict[str, Any]:
