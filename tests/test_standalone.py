@@ -1,10 +1,13 @@
 """Scripts for diffusers: they compile, stand alone, and make the renderer's image where they say so."""
 
 import ast
+import importlib.util
 import random
 import runpy
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,7 +33,7 @@ from flowdesign.workflow import Workflow, bind
 PROMPT, SEED = "two red stars", 7
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
 ALLOWED = STANDARD | {"torch", "diffusers", "transformers", "numpy", "PIL", "spandrel"}
-SENTENCES = 200
+SENTENCES = 240
 
 PLAIN = (
     "<ckpt:mini_flat> <lora:none> <clip_skip:none> <vae:none> <freeu:none> <pag:none> <prefix:none> "
@@ -73,16 +76,33 @@ def said(text: str) -> Workflow:
     return workflow
 
 
+@contextmanager
+def without_flowdesign() -> Iterator[None]:
+    """As on a machine where the package is not installed."""
+    held = {name: sys.modules.pop(name) for name in list(sys.modules) if _is_ours(name)}
+    path, arguments = list(sys.path), sys.argv
+    sys.path[:] = [place for place in path if not (Path(place or ".") / "flowdesign").is_dir()]
+    try:
+        assert importlib.util.find_spec("flowdesign") is None
+        yield
+    finally:
+        for name in [name for name in sys.modules if _is_ours(name)]:
+            del sys.modules[name]
+        sys.modules |= held
+        sys.path[:], sys.argv = path, arguments
+
+
+def _is_ours(name: str) -> bool:
+    return name.partition(".")[0] == "flowdesign"
+
+
 def run(text: str, place: Path) -> Image.Image:
     """Run a script as python does, and give the image that it writes."""
     script, image = place / "script.py", place / "image.png"
     script.write_text(text)
-    before = sys.argv
-    sys.argv = [str(script), str(image)]
-    try:
+    with without_flowdesign():
+        sys.argv = [str(script), str(image)]
         runpy.run_path(str(script), run_name="__main__")
-    finally:
-        sys.argv = before
     with Image.open(image) as opened:
         return opened.copy()
 

@@ -150,7 +150,9 @@ class Writing:
         if _only_half(path / "unet"):
             options.append('variant="fp16"')
         if read_vae(path / "vae")["_class_name"] != CODECS[0]:
-            options.append(f"vae={self._codec(path / 'vae')}")
+            self.call(CODECS[1], CODEC)
+            yield f"# {path.name} names the module of its image codec: here that is this script."
+            yield f"sys.modules.setdefault({CODEC!r}, sys.modules[__name__])"
         yield f"{pipe.name} = {kind}.from_pretrained("
         yield f"    {_path(path)},"
         yield from (f"    {option}," for option in options)
