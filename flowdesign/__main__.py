@@ -40,6 +40,7 @@ from flowdesign.config import (
 )
 from flowdesign.designs import restore
 from flowdesign.foreground import add_lease, at_work
+from flowdesign.inventory import add_models
 from flowdesign.policies import Policies
 from flowdesign.records import RecordsError
 from flowdesign.records.command import add_records
@@ -117,6 +118,11 @@ def convert(flags: argparse.Namespace) -> int:
     for problem in found.problems:
         _tell(_tell_problem(problem))
     return int(bool(found.problems))
+
+
+def models(flags: argparse.Namespace) -> int:
+    """List the model files on this machine: family, licence, hash, and what is not loaded and why."""
+    return _act(flags)
 
 
 def score(flags: argparse.Namespace) -> int:
@@ -320,6 +326,7 @@ def parser() -> argparse.ArgumentParser:
     _add_validate(add("validate", check))
     _add_convert(add("convert", convert))
     for action in (
+        add_models(add("models", models)),
         add_score(add("score", score)),
         *add_scorers(add("scorers", scorers)),
         *add_records(add("records", records)),

@@ -9,17 +9,31 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+
+from flowdesign import headers
+from flowdesign.headers import PICKLES, SUFFIX
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "checkpoints" / "miniature"
 MODELS_VARIABLE = "FLOWDESIGN_MODELS"  # more models folders, separated as in PATH
 
-KINDS = ("checkpoints", "loras", "vae", "upscale_models")  # ComfyUI's folder names
-SUFFIX = ".safetensors"  # the only weights file ever opened: a pickle can run code
+# ComfyUI's folder names, and the older names that it still reads.
+FOLDERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "checkpoints": ("checkpoints",),
+        "loras": ("loras",),
+        "vae": ("vae",),
+        "upscale_models": ("upscale_models",),
+        "embeddings": ("embeddings",),
+        "diffusion_models": ("diffusion_models", "unet"),
+        "text_encoders": ("text_encoders", "clip"),
+    }
+)
+KINDS = tuple(FOLDERS)
 MAX_DEPTH = 3  # folders below a kind that are searched
 MAX_SHOWN = 30  # names in a message
 
@@ -95,6 +109,14 @@ class Family:
 
 
 @dataclass(frozen=True)
+class Broken:
+    """A file in a models folder that is not loaded, and why: it is damaged, or a pickle."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
 class Asset:
     """A model the vocabulary knows. `scale` is the factor of an upscale model."""
 
@@ -149,22 +171,46 @@ def asset(kind: str, name: str) -> Asset | None:
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Return what a person who typed `name` needs: the nearest known name and all of them."""
+    """Return what a person who typed `name` needs: the nearest known name and all of them.
+
+    A model may lie in another subfolder than where the name was written, so its last part counts too.
+    """
     names = [each for each in known if each]
     if not names:
         return "None is known here."
-    near = difflib.get_close_matches(name[:100].lower(), [n.lower() for n in names], 1, 0.55)
-    hint = next((f"Did you mean '{n}'? " for n in names if near and n.lower() == near[0]), "")
+    near = _nearest(name, names) or _nearest(_last(name), names, _last)
+    hint = f"Did you mean '{near}'? " if near else ""
     return (
         f"{hint}Known: {', '.join(names[:MAX_SHOWN])}{', ...' if len(names) > MAX_SHOWN else ''}."
     )
 
 
-class Installed:
-    """The model files found on this machine, by kind and name."""
+def _nearest(name: str, names: Sequence[str], part: Callable[[str], str] = str) -> str:
+    """Return the name whose part is most like this one, or an empty text."""
+    parts = {part(each).lower(): each for each in reversed(names)}
+    near = difflib.get_close_matches(name[:100].lower(), parts, 1, 0.55)
+    return parts[near[0]] if near else ""
 
-    def __init__(self, paths: Mapping[str, Mapping[str, Path]]) -> None:
+
+def _last(name: str) -> str:
+    """Return a model's name without its subfolder and its suffix."""
+    return name.replace("\\", "/").rpartition("/")[2].removesuffix(SUFFIX)
+
+
+class Installed:
+    """The model files found on this machine, by kind and name.
+
+    A name is relative to its kind's folder and has no suffix. What is there and cannot be loaded
+    is in `broken`, with its reason; nothing else here knows it.
+    """
+
+    def __init__(
+        self,
+        paths: Mapping[str, Mapping[str, Path]],
+        broken: Mapping[str, Mapping[str, Broken]] | None = None,
+    ) -> None:
         self._paths = {kind: dict(paths.get(kind, {})) for kind in KINDS}
+        self._broken = {kind: dict((broken or {}).get(kind, {})) for kind in KINDS}
         self._names = {kind: _ordered(kind, self._paths[kind]) for kind in KINDS}
 
     def names(self, kind: str) -> tuple[str, ...]:
@@ -181,10 +227,30 @@ class Installed:
             )
         return self._paths[kind][name]
 
+    def listed(self, kind: str, name: str) -> str:
+        """Return a model's name as ComfyUI lists it: that of a file with its suffix.
+
+        A name that is not installed stays as it is.
+        """
+        path = self._paths[kind].get(name) if kind in self._paths else None
+        return f"{name}{SUFFIX}" if path is not None and path.suffix == SUFFIX else name
+
+    def broken(self, kind: str) -> Mapping[str, Broken]:
+        """Return what lies in a kind's folders and is not loaded, by name."""
+        self.names(kind)
+        return self._broken[kind]
+
+    def why_broken(self, kind: str, name: str) -> str:
+        """Return why a name, with its suffix or without, is not loaded; empty when it is not there."""
+        found = self._broken[kind]
+        each = found.get(name) or found.get(name.replace("\\", "/").removesuffix(SUFFIX))
+        return each.reason if each else ""
+
 
 def singular(kind: str) -> str:
     """Return the word for one model of a kind, for messages."""
-    return {"checkpoints": "checkpoint", "loras": "LoRA", "vae": "VAE"}.get(kind, "upscale model")
+    own = {"checkpoints": "checkpoint", "loras": "LoRA", "vae": "VAE"}
+    return own.get(kind, kind.removesuffix("s").replace("_", " "))
 
 
 def _ordered(kind: str, found: Mapping[str, Path]) -> tuple[str, ...]:
@@ -201,23 +267,33 @@ def models_folders() -> tuple[Path, ...]:
 def installed(folders: Sequence[Path] | None = None) -> Installed:
     """Scan the models folders; the first folder that has a name wins, a missing one is empty."""
     paths: dict[str, dict[str, Path]] = {kind: {} for kind in KINDS}
+    broken: dict[str, dict[str, Broken]] = {kind: {} for kind in KINDS}
     for folder in models_folders() if folders is None else folders:
-        for kind in KINDS:
-            for name, path in _scan(Path(folder) / kind, "", MAX_DEPTH):
-                paths[kind].setdefault(name, path)
-    return Installed(paths)
+        for kind, names in FOLDERS.items():
+            for name, path in (
+                pair for n in names for pair in _scan(Path(folder) / n, "", MAX_DEPTH)
+            ):
+                if reason := headers.fault(path):
+                    broken[kind].setdefault(name, Broken(path, reason))
+                else:
+                    paths[kind].setdefault(name, path)
+    return Installed(paths, broken)
 
 
 def known_assets() -> Installed:
     """Return the whole catalogue as if it were installed here; the paths need not exist."""
     paths: dict[str, dict[str, Path]] = {kind: {} for kind in KINDS}
     for row in ASSETS:
-        paths[row.kind][row.name] = MODELS / row.kind / row.name
+        end = SUFFIX if row.kind in ("loras", "upscale_models") else ""  # the others are folders
+        paths[row.kind][row.name] = MODELS / row.kind / f"{row.name}{end}"
     return Installed(paths)
 
 
 def _scan(folder: Path, prefix: str, depth: int) -> Iterable[tuple[str, Path]]:
-    """Yield (name, path) of every model below a folder; a name is relative and without suffix."""
+    """Yield (name, path) of every model below a folder; a name is relative and without suffix.
+
+    Pickles keep theirs: they are not models here, and a name without it would claim one.
+    """
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:  # absent or unreadable: nothing is installed there
@@ -228,7 +304,12 @@ def _scan(folder: Path, prefix: str, depth: int) -> Iterable[tuple[str, Path]]:
             continue
         if entry.is_file() and entry.name.endswith(SUFFIX):
             yield prefix + entry.name.removesuffix(SUFFIX), path
-        elif entry.is_dir() and _is_diffusers(path):
+        elif (
+            entry.is_file()
+            and entry.name.lower().endswith(PICKLES)
+            or entry.is_dir()
+            and _is_diffusers(path)
+        ):
             yield prefix + entry.name, path
         elif entry.is_dir() and depth > 1:
             yield from _scan(path, f"{prefix}{entry.name}/", depth - 1)

@@ -47,7 +47,7 @@ def _to_ui(path: Path, models: Installed) -> Converted:
     if found.workflow is None:
         return Converted("", found.problems)
     bound = bind(found.workflow, found.prompt, found.seed)
-    return Converted(_json(comfy.to_ui(bound)), found.problems)
+    return Converted(_json(comfy.to_ui(bound, models)), found.problems)
 
 
 def _to_sentence(path: Path, models: Installed) -> Converted:
@@ -81,6 +81,17 @@ def _to_report(path: Path, models: Installed) -> Converted:
     return Converted("\n".join(lines), tuple(problems))
 
 
+def _to_diffusers(path: Path, models: Installed) -> Converted:
+    """A Python script that makes the image with diffusers alone; its header says how exactly."""
+    found = comfy.read_file(path, models)
+    if found.workflow is None or found.problems:
+        return Converted("", found.problems)
+    from flowdesign.standalone import write_script  # loads torch
+
+    made = write_script(found.workflow, found.prompt, found.seed, models)
+    return Converted(made.text, made.problems)
+
+
 def _counted(graph: Mapping[str, Any]) -> list[str]:
     """How many nodes there are of each standing."""
     kinds = Counter(str(node["class_type"]) for node in graph.values())
@@ -108,4 +119,5 @@ FORMS: Mapping[str, Callable[[Path, Installed], Converted]] = {
     "ui": _to_ui,
     "sentence": _to_sentence,
     "report": _to_report,
+    "diffusers": _to_diffusers,
 }

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowdesign import __version__, comfy
-from flowdesign.catalog import Installed
+from flowdesign.catalog import Installed, installed
 from flowdesign.tokens import sentence_text
 from flowdesign.workflow import PROMPT, Problem, Workflow, bind, describe
 
@@ -80,10 +80,11 @@ def write_files(
     said_by = {"policy": design.policy, "guidance": design.scale} if design.policy else {}
     how = {"fidelity": fidelity, "reasons": list(reasons), "renderer": renderer_version()}
     record = {**how, **said_by}
-    info = comfy.png_info(design.workflow, design.prompt, design.seed, record)
+    models = installed()
+    info = comfy.png_info(design.workflow, design.prompt, design.seed, record, models)
     image.save(png, pnginfo=info)
-    api.write_text(json.dumps(comfy.to_api(design.bound), indent=2), encoding="utf-8")
-    ui.write_text(json.dumps(comfy.to_ui(design.bound), indent=2), encoding="utf-8")
+    api.write_text(json.dumps(comfy.to_api(design.bound, models), indent=2), encoding="utf-8")
+    ui.write_text(json.dumps(comfy.to_ui(design.bound, models), indent=2), encoding="utf-8")
     return png, api, ui
 
 

@@ -49,6 +49,16 @@ def plain(api: dict[str, Any]) -> Workflow:
     return {k: {"class_type": n["class_type"], "inputs": n["inputs"]} for k, n in api.items()}
 
 
+def listed(workflow: Workflow) -> Workflow:
+    """A workflow that names its files as ComfyUI lists them: those that are no folders with a suffix."""
+    files = {"lora_name", "model_name"}
+    return {
+        key: {**each, "inputs": {n: f"{v}.safetensors" if n in files else v
+                                 for n, v in each["inputs"].items()}}
+        for key, each in workflow.items()
+    }  # fmt: skip
+
+
 def random_sentences(count: int, seed: int = 0) -> list[tuple[int, ...]]:
     """Random walks of the automaton."""
     rng = random.Random(seed)

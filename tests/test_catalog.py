@@ -1,8 +1,11 @@
 """The catalogue: rows, the listing of models folders, and names that lead nowhere else."""
 
 import os
+import random
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,11 +16,15 @@ from flowdesign.catalog import (
     FAMILIES,
     KINDS,
     CatalogError,
+    Installed,
     UnknownAsset,
     installed,
     known_assets,
     suggest,
 )
+from flowdesign.tokens import VOCABULARY, Automaton
+
+EMPTY = (2).to_bytes(8, "little") + b"{}"  # a safetensors file without a tensor
 
 
 def test_the_language_loads_no_torch() -> None:
@@ -65,12 +72,63 @@ def test_scan_finds_folders_and_safetensors_in_order(tmp_path: Path) -> None:
     for name in ("own.safetensors", "pickle.ckpt", ".hidden.safetensors", "sub/deep.safetensors"):
         path = tmp_path / "checkpoints" / name
         path.parent.mkdir(exist_ok=True)
-        path.touch()
+        path.write_bytes(EMPTY)
     found = installed([tmp_path])
     assert found.names("checkpoints") == ("mini_flat", "mini_night", "own", "sub/deep", "zebra")
     assert found.path("checkpoints", "own") == tmp_path / "checkpoints" / "own.safetensors"
     assert found.path("checkpoints", "zebra") == tmp_path / "checkpoints" / "zebra"
     assert found.names("loras") == ()
+    assert list(found.broken("checkpoints")) == ["pickle.ckpt"]
+    assert "a pickle, which can run code" in found.why_broken("checkpoints", "pickle.ckpt")
+
+
+def test_older_names_of_folders_are_read(tmp_path: Path) -> None:
+    for place in ("unet/a", "diffusion_models/b", "clip/c", "text_encoders/d"):
+        path = (tmp_path / place).with_suffix(".safetensors")
+        path.parent.mkdir()
+        path.write_bytes(EMPTY)
+    found = installed([tmp_path])
+    assert found.names("diffusion_models") == ("a", "b")
+    assert found.names("text_encoders") == ("c", "d")
+
+
+def test_files_are_listed_with_their_suffix_and_folders_without(tmp_path: Path) -> None:
+    _diffusers(tmp_path / "checkpoints" / "sub" / "folder")
+    (tmp_path / "checkpoints" / "sub" / "file.safetensors").write_bytes(EMPTY)
+    found = installed([tmp_path])
+    assert found.listed("checkpoints", "sub/file") == "sub/file.safetensors"
+    assert found.listed("checkpoints", "sub/folder") == "sub/folder"
+    assert found.listed("checkpoints", "absent") == "absent"
+    assert known_assets().listed("loras", "flat_dusk") == "flat_dusk.safetensors"
+
+
+def test_what_is_broken_is_never_said(tmp_path: Path) -> None:
+    shutil.copytree(catalog.MODELS, tmp_path / "models")
+    whole = tmp_path / "models" / "loras" / "flat_dusk.safetensors"
+    whole.write_bytes(whole.read_bytes()[:-1])
+    unet = tmp_path / "models/checkpoints/mini_night/unet/diffusion_pytorch_model.safetensors"
+    unet.write_bytes(unet.read_bytes()[:1000])
+    found = installed([tmp_path / "models"])
+    words = {word for state in _states(found) for word in state}
+    assert {"<ckpt:mini_flat>", "<lora:night_crowd>"} <= words
+    assert not words & {"<lora:flat_dusk>", "<ckpt:mini_night>", "<model:mini_night>"}
+    with pytest.raises(UnknownAsset):
+        found.path("loras", "flat_dusk")
+    assert "is truncated" in found.why_broken("loras", "flat_dusk.safetensors")
+    assert "unet/diffusion_pytorch_model.safetensors is" in found.why_broken(
+        "checkpoints", "mini_night"
+    )
+
+
+def _states(models: Installed) -> Iterator[list[str]]:
+    """The words that may follow, at every point of many random sentences."""
+    language, chance = Automaton(VOCABULARY, models), random.Random(1)
+    for _ in range(30):
+        state = language.start()
+        while not language.done(state):
+            allowed = language.allowed(state)
+            yield [VOCABULARY.tokens[token] for token in allowed]
+            state = language.advance(state, chance.choice(allowed))
 
 
 def test_the_first_folder_wins_and_more_come_from_the_environment(
@@ -78,7 +136,7 @@ def test_the_first_folder_wins_and_more_come_from_the_environment(
 ) -> None:
     for place in ("a", "b"):
         (tmp_path / place / "loras").mkdir(parents=True)
-        (tmp_path / place / "loras" / "both.safetensors").touch()
+        (tmp_path / place / "loras" / "both.safetensors").write_bytes(EMPTY)
     both = installed([tmp_path / "a", tmp_path / "b"])
     assert both.path("loras", "both").is_relative_to(tmp_path / "a")
     monkeypatch.setenv("FLOWDESIGN_MODELS", f"{tmp_path / 'b'}{os.pathsep}{tmp_path / 'a'}")
@@ -105,6 +163,8 @@ def test_suggestions() -> None:
     assert suggest("eulr", ("euler", "ddim")) == "Did you mean 'euler'? Known: euler, ddim."
     assert suggest("KSAMPLER", ("KSampler",)).startswith("Did you mean 'KSampler'?")
     assert suggest("zzz", ("euler",)) == "Known: euler."
+    names = ("sdxl/crystal_v2", "sd15/other")
+    assert "Did you mean 'sdxl/crystal_v2'?" in suggest("Old Stuff\\crystal_v1.safetensors", names)
     assert suggest("a", ()) == "None is known here."
     assert suggest("x" * 10**6, (str(i) for i in range(100))).endswith(", ....")
 

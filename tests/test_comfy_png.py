@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from comfyui_rules import refusals
-from language_toys import KNOWN, SEED, plain, random_workflows, txt2img
+from language_toys import KNOWN, SEED, listed, plain, random_workflows, txt2img
 from PIL import Image
 
 from flowdesign import __version__
@@ -44,7 +44,7 @@ def test_the_chunks_are_comfyuis_and_our_own(tmp_path: Path) -> None:
         chunks = {name: json.loads(text) for name, text in image.info.items()}
     assert set(chunks) == {"prompt", "workflow", "flowdesign"}
     bound = bind(WORKFLOWS[3], "a red star", SEED)
-    assert plain(chunks["prompt"]) == bound and refusals(chunks["prompt"]) == []
+    assert plain(chunks["prompt"]) == listed(bound) and refusals(chunks["prompt"]) == []
     assert chunks["workflow"] == json.loads(json.dumps(ui_of(bound)))
     record = chunks["flowdesign"]
     assert set(record) == {

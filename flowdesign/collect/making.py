@@ -83,6 +83,7 @@ class Maker:
     ) -> None:
         self._renderer = renderer
         self._scorers = scorers
+        self._models = models
         self._hashes = ModelHashes(models)
         self._images = images
 
@@ -131,8 +132,22 @@ class Maker:
 
     def _outcome(self, job: Job, picture: Picture, scores: dict[str, float]) -> Outcome:
         fidelity = picture.fidelity
-        png = _png(job, picture.images[0], scores, fidelity) if self._images else b""
+        png = self._png(job, picture.images[0], scores, fidelity) if self._images else b""
         return Outcome(png, scores, fidelity.label, picture.seconds)
+
+    def _png(self, job: Job, image: Image, scores: dict[str, float], fidelity: Any) -> bytes:
+        from flowdesign import comfy
+
+        record = {
+            "scores": scores,
+            "fidelity": fidelity.label,
+            "reasons": list(fidelity.reasons),
+            "renderer": renderer_version(),
+        }
+        file = BytesIO()
+        info = comfy.png_info(job.workflow, job.prompt, job.seed, record, self._models)
+        image.save(file, "PNG", pnginfo=info)
+        return file.getvalue()
 
 
 def _fit(picture: Picture) -> Picture | str:
@@ -140,18 +155,3 @@ def _fit(picture: Picture) -> Picture | str:
     if picture.images and picture.fidelity.label != "refused":
         return picture
     return "; ".join(picture.fidelity.reasons) or "The workflow saves no image."
-
-
-def _png(job: Job, image: Image, scores: dict[str, float], fidelity: Any) -> bytes:
-    from flowdesign import comfy
-
-    record = {
-        "scores": scores,
-        "fidelity": fidelity.label,
-        "reasons": list(fidelity.reasons),
-        "renderer": renderer_version(),
-    }
-    file = BytesIO()
-    info = comfy.png_info(job.workflow, job.prompt, job.seed, record)
-    image.save(file, "PNG", pnginfo=info)
-    return file.getvalue()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from flowdesign.catalog import Installed, installed
 from flowdesign.nodes import NODES, NodeType
 from flowdesign.workflow import Workflow, source, topological_order
 
@@ -14,8 +15,11 @@ MAX_DIGITS = 15  # of an id: a browser's numbers are exact so far
 _WIDTH, _HEADER, _ROW, _TEXT = 315, 46, 26, 100
 
 
-def to_api(workflow: Workflow) -> dict[str, Any]:
-    """Return the API format, which `/prompt` takes; bind prompt and seed before."""
+def to_api(workflow: Workflow, models: Installed | None = None) -> dict[str, Any]:
+    """Return the API format, which `/prompt` takes; bind prompt and seed before.
+
+    Models are named as ComfyUI lists them: a file that is installed (by default: here) with its suffix.
+    """
     return {
         node: {
             "inputs": {
@@ -25,15 +29,29 @@ def to_api(workflow: Workflow) -> dict[str, Any]:
             "class_type": each["class_type"],
             "_meta": {"title": each["class_type"]},
         }
-        for node, each in workflow.items()
+        for node, each in _listed(workflow, models or installed()).items()
     }
 
 
-def to_ui(workflow: Workflow) -> dict[str, Any]:
+def _listed(workflow: Workflow, models: Installed) -> Workflow:
+    """Return the workflow with its model files named as ComfyUI lists them."""
+    result: Workflow = {}
+    for node, each in workflow.items():
+        inputs = dict(each["inputs"])
+        for widget in NODES[each["class_type"]].widgets:
+            if widget.kind and isinstance(inputs.get(widget.name), str):
+                inputs[widget.name] = models.listed(widget.kind, inputs[widget.name])
+        result[node] = {**each, "inputs": inputs}
+    return result
+
+
+def to_ui(workflow: Workflow, models: Installed | None = None) -> dict[str, Any]:
     """Return the interface format (litegraph 0.4), laid out from left to right by depth.
 
-    Ids are kept when all are whole numbers, as the interface needs; else they are numbered anew.
+    Ids are kept when all are whole numbers, as the interface needs; else they are numbered anew. Models
+    are named as in `to_api`.
     """
+    workflow = _listed(workflow, models or installed())
     if not all(_is_number(node) for node in workflow):
         workflow = _numbered(workflow)
     order = topological_order(workflow)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowdesign import catalog
-from flowdesign.catalog import SUFFIX, Installed
+from flowdesign.catalog import Installed
 from flowdesign.comfy.interface import is_interface, resolve, unnamed
+from flowdesign.headers import SUFFIX
 from flowdesign.nodes import MAX_SEED, NODES
 from flowdesign.workflow import (
     OF_VALUES,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowdesign import __version__
-from flowdesign.catalog import Installed
+from flowdesign.catalog import Installed, installed
 from flowdesign.comfy.export import to_api, to_ui
 from flowdesign.comfy.importing import Imported, failed, from_text, graph_of
 from flowdesign.tokens import NotInLanguage, encode, sentence_text
@@ -35,16 +35,21 @@ class _Refused(ValueError):
 
 
 def png_info(
-    workflow: Workflow, prompt: str, seed: int, extra: Mapping[str, Any] | None = None
+    workflow: Workflow,
+    prompt: str,
+    seed: int,
+    extra: Mapping[str, Any] | None = None,
+    models: Installed | None = None,
 ) -> PngInfo:
     """Return the chunks for `image.save(..., pnginfo=...)`, from a workflow, bound or not.
 
-    `extra` adds to FlowDesign's own record or replaces its defaults: scores, fidelity, renderer.
+    `extra` adds to FlowDesign's own record or replaces its defaults: scores, fidelity, renderer. ComfyUI's
+    chunks name the files of `models`, by default those that are installed here.
     """
     from PIL.PngImagePlugin import PngInfo  # here, because the command line starts without it
 
     workflow = unbind(workflow, prompt)[0]
-    bound = bind(workflow, prompt, seed)
+    bound, models = bind(workflow, prompt, seed), models or installed()
     record = {
         "prompt": prompt,
         "seed": seed,
@@ -58,8 +63,8 @@ def png_info(
     }
     info = PngInfo()
     for name, value in (
-        ("prompt", to_api(bound)),
-        ("workflow", to_ui(bound)),
+        ("prompt", to_api(bound, models)),
+        ("workflow", to_ui(bound, models)),
         ("flowdesign", record),
     ):
         info.add_text(name, json.dumps(value))

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowdesign.catalog import Installed, installed, suggest
+from flowdesign.headers import SUFFIX
 from flowdesign.render.errors import RenderError
 from flowdesign.render.files import (
-    SUFFIX,
     Checkpoint,
     check_weights,
     read_checkpoint,

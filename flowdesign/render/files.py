@@ -7,13 +7,13 @@ model only the header is read here.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
+from flowdesign import headers
+from flowdesign.headers import PICKLES, SUFFIX
 from flowdesign.render.errors import UnsupportedModel
 from flowdesign.render.sigmas import NoiseLevels
 from flowdesign.workflow import VAE_FACTOR
@@ -24,8 +24,6 @@ TOKENIZER = "CLIPTokenizer"  # how the names of the tokenizers begin that ComfyU
 CODECS = ("AutoencoderKL", "PatchCodec")  # the second is the miniature's own, in `codec`
 PREDICTIONS = ("epsilon", "v_prediction")
 BETA_SCHEDULES = ("scaled_linear", "linear")
-SUFFIX = ".safetensors"
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 @dataclass(frozen=True)
@@ -125,14 +123,13 @@ def check_weights(folder: Path) -> None:
     raise UnsupportedModel(f"{where} holds no safetensors weights.")
 
 
-def read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+def read_header(path: Path) -> tuple[Mapping[str, tuple[int, ...]], Mapping[str, str]]:
     """Return (shape of every tensor, metadata) of a safetensors file; raises UnsupportedModel."""
     try:
-        with safe_open(path, "pt") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            return shapes, dict(file.metadata() or {})
-    except (OSError, SafetensorError) as fault:
-        raise UnsupportedModel(f"'{path.name}' is not a safetensors file: {fault}") from None
+        found = headers.read_header(path)
+    except headers.BrokenFile as broken:
+        raise UnsupportedModel(f"'{path.name}' {broken}") from None
+    return found.shapes, found.metadata
 
 
 def stamp(path: Path) -> tuple[int, int]:

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPTextModel, CLIPTextModelWithProjection
 
 from flowdesign.catalog import Installed
+from flowdesign.headers import SUFFIX
 from flowdesign.render.codec import PatchCodec
 from flowdesign.render.errors import UnsupportedModel
-from flowdesign.render.files import SUFFIX, Checkpoint, read_checkpoint, read_json, read_vae, stamp
+from flowdesign.render.files import Checkpoint, read_checkpoint, read_json, read_vae, stamp
 from flowdesign.render.lora import change, match
 from flowdesign.render.text import Encoder, Special
 from flowdesign.render.values import Clip, LoraUse, Model, UpscaleModel, Vae

@@ -185,6 +185,9 @@ def _choice_fault(declared: Input, value: object, models: Installed) -> tuple[st
     if value in options:
         return "", ""
     what = singular(declared.kind) if declared.kind else declared.name
+    broken = models.why_broken(declared.kind, value) if declared.kind else ""
+    if broken:
+        return "value_not_in_list", f"the {what} {show(value)} {broken}. {suggest(value, options)}"
     hint = suggest(value, options)
     if declared.kind and not options:
         hint = f"No {what} is installed."

@@ -1,0 +1,219 @@
+"""What every node becomes in a script, in one table: STATEMENTS maps a class to a function.
+
+A function gets the script so far and a node's inputs: its widgets, and what the linked nodes gave. It writes
+statements and gives the node's outputs: descriptions of models, as the renderer has them, else the
+names of variables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from flowdesign.render.operations import OPERATIONS, Context
+from flowdesign.render.values import Clip
+from flowdesign.standalone.passes import sampled
+from flowdesign.standalone.writing import RESIZE, Pipe, Writing
+from flowdesign.workflow import LEAST_LATENT_SIDE, PROMPT, VAE_FACTOR
+
+Inputs = Mapping[str, Any]
+Outputs = tuple[Any, ...]
+Statement = Callable[[Writing, Inputs], Outputs]
+MOST_STOCK = 75  # tokens of a text that the stock pipelines read
+STOCK_LAYERS = (None, -1, -2, -3)  # that every text encoder has
+SIZES = "flowdesign.workflow.sizes"
+
+
+def _described(class_type: str) -> Statement:
+    """The renderer's own function, for nodes that only describe a model."""
+
+    def describe(writing: Writing, inputs: Inputs) -> Outputs:
+        nothing: Any = None
+        context = Context(nothing, torch.device("cpu"), 1, lambda: None)
+        outputs: Outputs = OPERATIONS[class_type](context, [inputs])[0]
+        return outputs
+
+    return describe
+
+
+# --- texts ---------------------------------------------------------------------------------------
+
+
+def _encode_text(writing: Writing, inputs: Inputs) -> Outputs:
+    clip: Clip = inputs["clip"]
+    pipe = writing.pipe_of_texts(clip)
+    text = inputs["text"].replace(PROMPT, writing.prompt)
+    options = ""
+    if _is_stock(text, clip, pipe):
+        function = writing.call("encode")
+        if clip.skip is not None:  # the XL pipelines count from the second layer from the end
+            options = f", clip_skip={-clip.skip - 2}"
+    else:
+        function = writing.call("encode_weighted")
+        if clip.skip is not None:
+            options = f", layer={clip.skip}"
+    return (writing.let("text", f"{function}({pipe.name}, {_literal(inputs['text'])}{options})"),)
+
+
+def _literal(text: str) -> str:
+    """A text as an expression, with PROMPT where the prompt goes."""
+    parts = [repr(part) if part else "" for part in text.split(PROMPT)]
+    joined = " + PROMPT + ".join(parts).strip(" +") if len(parts) > 1 else parts[0]
+    return joined or "''"
+
+
+def _is_stock(text: str, clip: Clip, pipe: Pipe) -> bool:
+    """Whether the stock pipeline encodes a text as ComfyUI does.
+
+    It knows no weights and reads 75 tokens; with SD 1.5 its clip_skip fails (diffusers 0.42).
+    """
+    known = STOCK_LAYERS if pipe.facts.is_xl else (None,)
+    if clip.skip not in known or "(" in text or ")" in text:
+        return False
+    parts = (part.replace("text_encoder", "tokenizer") for part in pipe.facts.text_encoders)
+    folders = [pipe.facts.folder / part for part in parts]
+    if "tokenizer" in pipe.facts.own_parts and not all(map(_frames, folders)):
+        return False
+    if len(text.encode()) <= MOST_STOCK:  # a token has a byte at least
+        return True
+    return all(len(_tokenizer(each)(text)["input_ids"]) <= MOST_STOCK + 2 for each in folders)
+
+
+def _frames(folder: Path) -> bool:
+    """Whether a tokenizer puts start and end around a text, as CLIP's does."""
+    tokenizer = _tokenizer(folder)
+    framed: list[int] = tokenizer("")["input_ids"]
+    return framed == [tokenizer.bos_token_id, tokenizer.eos_token_id]
+
+
+@lru_cache(maxsize=8)
+def _tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def _concat(writing: Writing, inputs: Inputs) -> Outputs:
+    pair = f"{inputs['conditioning_to']}, {inputs['conditioning_from']}"
+    return (writing.let("text", f"{writing.call('concat')}({pair})"),)
+
+
+def _combine(writing: Writing, inputs: Inputs) -> Outputs:
+    writing.approximate.append(
+        "ConditioningCombine averages the predictions under two texts, which no stock pipeline does; "
+        "here the texts themselves are averaged"
+    )
+    pair = f"{inputs['conditioning_1']}, {inputs['conditioning_2']}"
+    return (writing.let("text", f"{writing.call('mean')}({pair})"),)
+
+
+def _zero_out(writing: Writing, inputs: Inputs) -> Outputs:
+    return (writing.let("text", f"{writing.call('zeros')}({inputs['conditioning']})"),)
+
+
+# --- latents and images --------------------------------------------------------------------------
+
+
+def _empty_latent(writing: Writing, inputs: Inputs) -> Outputs:
+    height, width = (int(inputs[name]) // VAE_FACTOR for name in ("height", "width"))
+    shape = f"{int(inputs['batch_size'])}, 4, {height}, {width}"
+    return (writing.let("latents", f"torch.zeros({shape}, device=DEVICE)"),)
+
+
+def _decode_latent(writing: Writing, inputs: Inputs) -> Outputs:
+    vae = writing.vae(inputs["vae"])
+    return (writing.let("image", f"{writing.call('decode')}({vae}, {inputs['samples']})"),)
+
+
+def _encode_image(writing: Writing, inputs: Inputs) -> Outputs:
+    vae = writing.vae(inputs["vae"])
+    return (writing.let("latents", f"{writing.call('encode_image')}({vae}, {inputs['pixels']})"),)
+
+
+def _scale_latent(writing: Writing, inputs: Inputs) -> Outputs:
+    size = f"*{writing.call('by')}({inputs['samples']}, {float(inputs['scale_by'])})"
+    return (_resized(writing, "latents", inputs["samples"], size, inputs["upscale_method"]),)
+
+
+def _scale_image(writing: Writing, inputs: Inputs) -> Outputs:
+    size = f"*{writing.call('by')}({inputs['image']}, {float(inputs['scale_by'])})"
+    return (_resized(writing, "image", inputs["image"], size, inputs["upscale_method"]),)
+
+
+def _resize_latent(writing: Writing, inputs: Inputs) -> Outputs:
+    return (_asked(writing, "latents", inputs, inputs["samples"], LEAST_LATENT_SIDE, VAE_FACTOR),)
+
+
+def _resize_image(writing: Writing, inputs: Inputs) -> Outputs:
+    return (_asked(writing, "image", inputs, inputs["image"], 1, 1),)
+
+
+def _asked(writing: Writing, kind: str, inputs: Inputs, samples: str, least: int, unit: int) -> str:
+    """Resize to a size in pixels; a side of 0 follows from the shape, two change nothing."""
+    width, height = int(inputs["width"]), int(inputs["height"])
+    if width == 0 and height == 0:
+        return samples
+    asked = {"width": width, "height": height}
+    function = writing.call("asked_size", SIZES)
+    shape = f"{unit} * {samples}.shape[-1], {unit} * {samples}.shape[-2]"
+    size = f"*(side // {unit} for side in {function}({asked}, {shape}, {least}))"
+    return _resized(writing, kind, samples, size, inputs["upscale_method"], inputs["crop"])
+
+
+def _resized(
+    writing: Writing, kind: str, samples: str, size: str, method: str, crop: str = "disabled"
+) -> str:
+    function = writing.call("resize", RESIZE)
+    options = f", {crop!r}" if crop != "disabled" else ""
+    return writing.let(kind, f"{function}({samples}, {size}, {method!r}{options})")
+
+
+def _upscale_image(writing: Writing, inputs: Inputs) -> Outputs:
+    model = writing.upscaler(inputs["upscale_model"].name)
+    return (writing.let("image", f"{writing.call('enlarge')}({model}, {inputs['image']})"),)
+
+
+def _save(writing: Writing, inputs: Inputs) -> Outputs:
+    writing.call("save")
+    writing.saved.append(inputs["images"])
+    return ()
+
+
+def _preview(writing: Writing, inputs: Inputs) -> Outputs:
+    writing.previewed.append(inputs["images"])
+    return ()
+
+
+STATEMENTS: Mapping[str, Statement] = MappingProxyType(
+    {
+        "CheckpointLoaderSimple": _described("CheckpointLoaderSimple"),
+        "VAELoader": _described("VAELoader"),
+        "LoraLoader": _described("LoraLoader"),
+        "UpscaleModelLoader": _described("UpscaleModelLoader"),
+        "CLIPSetLastLayer": _described("CLIPSetLastLayer"),
+        "FreeU_V2": _described("FreeU_V2"),
+        "PerturbedAttentionGuidance": _described("PerturbedAttentionGuidance"),
+        "RescaleCFG": _described("RescaleCFG"),
+        "CLIPTextEncode": _encode_text,
+        "ConditioningConcat": _concat,
+        "ConditioningCombine": _combine,
+        "ConditioningZeroOut": _zero_out,
+        "EmptyLatentImage": _empty_latent,
+        "LatentUpscaleBy": _scale_latent,
+        "LatentUpscale": _resize_latent,
+        "VAEDecode": _decode_latent,
+        "VAEEncode": _encode_image,
+        "KSampler": sampled,
+        "KSamplerAdvanced": sampled,
+        "ImageUpscaleWithModel": _upscale_image,
+        "ImageScaleBy": _scale_image,
+        "ImageScale": _resize_image,
+        "SaveImage": _save,
+        "PreviewImage": _preview,
+    }
+)

@@ -1,0 +1,220 @@
+"""A script while it is written: its statements, the models it loads, what it copies, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flowdesign.catalog import Installed
+from flowdesign.headers import SUFFIX
+from flowdesign.render.fidelity import weights_of
+from flowdesign.render.files import (
+    CODECS,
+    Checkpoint,
+    read_checkpoint,
+    read_header,
+    read_json,
+    read_vae,
+)
+from flowdesign.render.lora import match
+from flowdesign.render.values import Clip, LoraUse, Model, Vae
+
+HELPERS = "flowdesign.standalone.helpers"
+RESIZE = "flowdesign.render.resize"
+CODEC = "flowdesign.render.codec"
+_PIPELINES = {  # (whether of the XL layout, whether with perturbed attention) -> class
+    (False, False): "StableDiffusionPipeline",
+    (False, True): "StableDiffusionPAGPipeline",
+    (True, False): "StableDiffusionXLPipeline",
+    (True, True): "StableDiffusionXLPAGPipeline",
+}
+
+
+@dataclass
+class Pipe:
+    """A checkpoint that the script loads, with the LoRAs of its diffusion model and of its texts.
+
+    The same checkpoint is loaded again for other LoRAs. None is for LoRAs that are still open.
+    """
+
+    name: str
+    checkpoint: str
+    facts: Checkpoint
+    model_loras: tuple[LoraUse, ...] | None = None
+    clip_loras: tuple[LoraUse, ...] | None = None
+    perturbed: bool = False
+
+
+@dataclass
+class Writing:
+    """What is written so far. `exact` and `approximate` become the header."""
+
+    models: Installed
+    prompt: str
+    lines: list[str] = field(default_factory=list)
+    pipes: list[Pipe] = field(default_factory=list)
+    vaes: dict[str, str] = field(default_factory=dict)  # name of the VAE -> variable
+    upscalers: dict[str, str] = field(default_factory=dict)
+    used: dict[str, dict[str, None]] = field(default_factory=dict)  # module -> names
+    imports: set[str] = field(default_factory=lambda: {"import sys", "import torch"})
+    exact: list[str] = field(default_factory=list)
+    approximate: list[str] = field(default_factory=list)
+    saved: list[str] = field(default_factory=list)  # variables of images
+    previewed: list[str] = field(default_factory=list)
+    passes: int = 0
+    _counts: dict[str, int] = field(default_factory=dict)
+
+    def new(self, kind: str) -> str:
+        """A variable of its own: latents_1, latents_2, ..."""
+        self._counts[kind] = self._counts.get(kind, 0) + 1
+        return f"{kind}_{self._counts[kind]}"
+
+    def call(self, name: str, module: str = HELPERS) -> str:
+        """The name of a function that the script has a copy of."""
+        self.used.setdefault(module, {})[name] = None
+        return name
+
+    def diffusers(self, name: str) -> str:
+        """The name of a class of diffusers that the script imports."""
+        self.imports.add(f"from diffusers import {name}")
+        return name
+
+    def let(self, kind: str, expression: str) -> str:
+        """Write an assignment to a new variable, and return the variable."""
+        variable = self.new(kind)
+        self.lines.append(f"{variable} = {expression}")
+        return variable
+
+    # --- models ----------------------------------------------------------------------------------
+
+    def pipe_of_model(self, model: Model) -> Pipe:
+        """The pipeline with a diffusion model's LoRAs."""
+        loras = _applied(model.loras)
+        pipe = self._pipe(model.checkpoint, lambda each: each.model_loras in (None, loras))
+        pipe.model_loras = loras
+        pipe.perturbed = pipe.perturbed or model.perturbed > 0
+        return pipe
+
+    def pipe_of_texts(self, clip: Clip) -> Pipe:
+        """The pipeline with a text encoder's LoRAs."""
+        loras = _applied(clip.loras)
+        pipe = self._pipe(clip.checkpoint, lambda each: each.clip_loras in (None, loras))
+        pipe.clip_loras = loras
+        return pipe
+
+    def _pipe(self, checkpoint: str, fits: Callable[[Pipe], bool]) -> Pipe:
+        for each in self.pipes:
+            if each.checkpoint == checkpoint and fits(each):
+                return each
+        facts = read_checkpoint(self.models.path("checkpoints", checkpoint))
+        self.pipes.append(Pipe(self.new("pipe"), checkpoint, facts))
+        return self.pipes[-1]
+
+    def vae(self, vae: Vae) -> str:
+        """The expression of a VAE: a pipeline's own, or one that is loaded for itself."""
+        if vae.kind == "checkpoints":
+            return f"{self._pipe(vae.name, lambda each: True).name}.vae"
+        if vae.name not in self.vaes:
+            self.vaes[vae.name] = self.new("vae")
+        return self.vaes[vae.name]
+
+    def upscaler(self, name: str) -> str:
+        """The variable of an upscale model."""
+        if name not in self.upscalers:
+            self.upscalers[name] = self.new("upscaler")
+        return self.upscalers[name]
+
+    def loads(self) -> list[str]:
+        """The statements that load all models that were asked for."""
+        found = [line for pipe in self.pipes for line in self._load_pipe(pipe)]
+        for name, variable in self.vaes.items():
+            found.append(f"{variable} = {self._codec(self.models.path('vae', name))}.to(DEVICE)")
+        for name, variable in self.upscalers.items():
+            self.imports.add("from spandrel import ModelLoader")
+            path = _path(self.models.path("upscale_models", name))
+            found.append(
+                f"{variable} = ModelLoader().load_from_file({path}).to(DEVICE).float().eval()"
+            )
+        return found
+
+    def _load_pipe(self, pipe: Pipe) -> Iterator[str]:
+        path = pipe.facts.folder
+        kind = self.diffusers(_PIPELINES[pipe.facts.is_xl, pipe.perturbed])
+        options = ["dtype=torch.float32"]
+        if not pipe.facts.is_xl:
+            options.append("safety_checker=None")
+        if pipe.perturbed:
+            options.append('pag_applied_layers="mid"')
+        if _only_half(path / "unet"):
+            options.append('variant="fp16"')
+        if read_vae(path / "vae")["_class_name"] != CODECS[0]:
+            self.call(CODECS[1], CODEC)
+            yield f"# {path.name} names the module of its image codec: here that is this script."
+            yield f"sys.modules.setdefault({CODEC!r}, sys.modules[__name__])"
+        yield f"{pipe.name} = {kind}.from_pretrained("
+        yield f"    {_path(path)},"
+        yield from (f"    {option}," for option in options)
+        yield ").to(DEVICE)"
+        yield from self._load_loras(pipe)
+        if pipe.model_loras is not None:  # a pipeline that samples
+            yield f"trained_{pipe.name.rpartition('_')[2]} = {_trained(pipe.facts)}"
+
+    def _load_loras(self, pipe: Pipe) -> Iterator[str]:
+        """Load each LoRA as an adapter, then weigh them; the sum does not depend on their order.
+
+        One that changes nothing in this checkpoint is left out: diffusers would find no adapter in it.
+        """
+        weights: dict[str, dict[str, float]] = {}
+        uses = (*_of(pipe.model_loras), *_of(pipe.clip_loras))
+        for name in dict.fromkeys(use.name for use in uses):
+            path, adapter = self.models.path("loras", name), f"lora_{len(weights) + 1}"
+            found = match(read_header(path)[0], weights_of(pipe.facts)).pairs
+            parts = [part for part, changed in found.items() if changed]
+            if parts:
+                yield f"{pipe.name}.load_lora_weights({_path(path)}, adapter_name={adapter!r})"
+                weights[adapter] = {part: _strength(name, part, pipe) for part in parts}
+        if weights:
+            yield f"{pipe.name}.set_adapters({list(weights)}, {list(weights.values())})"
+
+    def _codec(self, folder: Path) -> str:
+        kind = str(read_json(folder / "config.json")["_class_name"])
+        name = self.diffusers(kind) if kind == CODECS[0] else self.call(kind, CODEC)
+        half = ', variant="fp16"' if _only_half(folder) else ""
+        return f"{name}.from_pretrained({_path(folder)}, dtype=torch.float32{half})"
+
+
+def _strength(name: str, part: str, pipe: Pipe) -> float:
+    """How strongly a LoRA is applied to a part; several uses of it add up."""
+    uses = _of(pipe.model_loras if part == "unet" else pipe.clip_loras)
+    return float(sum(use.strength for use in uses if use.name == name))
+
+
+def _trained(facts: Checkpoint) -> dict[str, Any]:
+    """How a model was trained, in the words of every scheduler."""
+    return {
+        "beta_start": facts.levels.start,
+        "beta_end": facts.levels.end,
+        "beta_schedule": "scaled_linear" if facts.levels.scaled else "linear",
+        "num_train_timesteps": facts.levels.count,
+        "prediction_type": facts.prediction,
+    }
+
+
+def _applied(loras: tuple[LoraUse, ...]) -> tuple[LoraUse, ...]:
+    return tuple(use for use in loras if use.strength != 0)
+
+
+def _of(loras: tuple[LoraUse, ...] | None) -> tuple[LoraUse, ...]:
+    return loras or ()
+
+
+def _path(path: Path) -> str:
+    return repr(str(path.resolve()))
+
+
+def _only_half(folder: Path) -> bool:
+    """Whether a folder has its weights in the fp16 variant only."""
+    names = [path.name for path in folder.glob(f"*{SUFFIX}")]
+    return bool(names) and all(".fp16" in name for name in names)
