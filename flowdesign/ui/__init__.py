@@ -32,6 +32,7 @@ from flowdesign.ui.jobs import Jobs
 from flowdesign.ui.keeping import Keeping
 from flowdesign.ui.label import Label
 from flowdesign.ui.playground import Playground
+from flowdesign.ui.results import Results
 from flowdesign.ui.shared import SharedStore
 from flowdesign.ui.train import Train
 from flowdesign.ui.train_launch import Launcher
@@ -91,6 +92,8 @@ def build_app(
                 Data(records, gate, data_tab, Jobs(), exports, critics)
             with gr.Tab("Train", id="train") as train_tab:
                 Train(launcher or Launcher(RunBook()), gate, train_tab, critics)
+            with gr.Tab("Results", id="results") as results_tab:
+                Results(gate, results_tab)
             with gr.Tab("About", id="about"):
                 cards.html(about.TEXT)
         ablation.show_in(app, ablation_tab, tabs)

@@ -122,7 +122,7 @@ def _curves(figures: Mapping[str, Any]) -> str:
 
     def line(name: str, about: str, of: Any, ends: tuple[float, float] | None = None) -> Curve:
         points = tuple((float(one["scale"]), _estimate(of(one))) for one in curve)
-        return Curve(name, about, points, ends)
+        return Curve(name, about, points=points, ends=ends)
 
     drawn = [
         line("True score", "combined, of the images", lambda one: one["scores"]["combined"]),
@@ -161,7 +161,7 @@ def _example(example: Mapping[str, Any], folder: Path) -> str:
     from flowdesign.evaluate.pictures import shown
 
     tiles = "".join(
-        f'<li>{inline(folder / EXAMPLES / name)}<b>{escape(one["name"])}</b>'
+        f"<li>{inline(folder / EXAMPLES / name)}<b>{escape(one['name'])}</b>"
         f"<span>scored {cards.signed(one['score'])}</span>"
         f'<details class="fd-tokens"><summary>Workflow</summary><code>{escape(one["sentence"])}</code>'
         "</details></li>"

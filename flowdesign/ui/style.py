@@ -79,7 +79,7 @@ def theme() -> gr.themes.Base:
 
 def css() -> str:
     """The project's own rules."""
-    sheets = ("style.css", "label.css", "data.css", "train.css", "ablation.css")
+    sheets = ("style.css", "label.css", "data.css", "train.css", "results.css", "ablation.css")
     return "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in sheets)
 
 
