@@ -14,7 +14,7 @@ RECENT = 48  # the latest measurements that count
 
 @dataclass(frozen=True)
 class Seconds:
-    """How long work will take. `sure` is False where it was measured while models were loading."""
+    """How long work will take; at most so long where it was measured while models were loading."""
 
     value: float
     sure: bool
@@ -70,7 +70,7 @@ class Pace:
         if self._first is None:
             return None
         said, drew = self._first
-        return Seconds(sayings * said + images * drew, False)
+        return Seconds(sayings * designs * said + images * drew, False)
 
     def _of(self, designs: int) -> float:
         """Seconds of a saying, from those with the nearest number; one of more takes longer in proportion.

@@ -367,7 +367,7 @@ def test_the_time_is_told_from_what_was_measured(tmp_path: Path) -> None:
     pace.drew(7.0)
     pace.warmed()
     first = pace.expect(2, 4, 2)
-    assert first is not None and (first.value, first.sure) == (32.0, False)
+    assert first is not None and (first.value, first.sure) == (2 * 4 * 9.0 + 2 * 7.0, False)
     for designs, seconds in ((1, 1.0), (1, 3.0), (8, 6.0)):
         pace.said(designs, seconds)
     pace.drew(0.5)
