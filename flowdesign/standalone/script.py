@@ -24,8 +24,8 @@ from flowdesign.workflow import (
 
 NEEDS = 'torch "diffusers>=0.42" transformers peft pillow'
 EXACT = (
-    "Exact: the image is the one that ComfyUI (0.3.64) makes of this workflow on a CPU in float32, to the "
-    "rounding of single pixel values."
+    "Exact: the image is the one that ComfyUI (0.3.64) makes of this workflow on a CPU in float32, but for "
+    "rounding: it changes few pixel values, by 1 or 2 of 255."
 )
 LEVELS = (
     "Stock schedulers visit ComfyUI's own noise levels and training steps, listed below: the flags of "
