@@ -34,6 +34,7 @@ FOLDERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 KINDS = tuple(FOLDERS)
+CONFIG_SUFFIX = ".config"  # of the folder beside a weights file that tells its configuration
 MAX_DEPTH = 3  # folders below a kind that are searched
 MAX_SHOWN = 30  # names in a message
 
@@ -300,7 +301,7 @@ def _scan(folder: Path, prefix: str, depth: int) -> Iterable[tuple[str, Path]]:
         return
     for entry in entries:
         path = Path(entry.path)
-        if entry.name.startswith("."):
+        if entry.name.startswith(".") or entry.name.endswith(CONFIG_SUFFIX):
             continue
         if entry.is_file() and entry.name.endswith(SUFFIX):
             yield prefix + entry.name.removesuffix(SUFFIX), path

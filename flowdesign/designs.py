@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from flowdesign import __version__, comfy
 from flowdesign.catalog import Installed, installed
 from flowdesign.tokens import sentence_text
-from flowdesign.workflow import PROMPT, Problem, Workflow, bind, describe
+from flowdesign.workflow import PROMPT, TEXTS, Problem, Workflow, bind, describe
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -65,7 +65,11 @@ def make_design(workflow: Workflow, prompt: str, seed: int, tokens: tuple[int, .
 
 def takes_prompt(workflow: Workflow) -> bool:
     """Whether an unbound workflow has a place for the prompt, or only texts of its own."""
-    return any(PROMPT in str(node["inputs"].get("text", "")) for node in workflow.values())
+    return any(
+        PROMPT in str(node["inputs"].get(name, ""))
+        for node in workflow.values()
+        for name in TEXTS.get(node["class_type"], ())
+    )
 
 
 def write_files(

@@ -34,6 +34,7 @@ class InputRule:
     low: float | None = None
     high: float | None = None
     options: tuple[str, ...] = ()
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,12 @@ def _rule(inputs: str, outputs: str = "", **options: tuple[str, ...]) -> Rule:
     found = []
     for text in inputs.split():
         name, kind, *limits = text.split(":")
-        low, high = (float(limit) for limit in limits) if limits else (None, None)
+        optional = limits == ["optional"]
+        numbers = [] if optional else limits
+        low, high = (float(limit) for limit in numbers) if numbers else (None, None)
         if kind == "SEED":
             kind, low, high = "INT", *SEED
-        found.append(InputRule(name, kind, low, high, options.get(name, ())))
+        found.append(InputRule(name, kind, low, high, options.get(name, ()), optional))
     return Rule(tuple(found), tuple(outputs.split()))
 
 
@@ -64,6 +67,10 @@ _NAMES: dict[str, tuple[str, ...]] = {"sampler_name": SAMPLERS, "scheduler": SCH
 _TO = "upscale_method:COMBO width:INT:0:16384 height:INT:0:16384 crop:COMBO"
 _CROP = ("disabled", "center")
 _SWITCH = ("enable", "disable")
+_CLIP_TYPES = (
+    "stable_diffusion", "stable_cascade", "sd3", "stable_audio", "mochi", "ltxv", "pixart", "cosmos",
+    "lumina2", "wan", "hidream", "chroma", "ace", "omnigen2", "qwen_image", "hunyuan_image",
+)  # fmt: skip
 
 RULES = {
     "CheckpointLoaderSimple": _rule("ckpt_name:COMBO", "MODEL CLIP VAE"),
@@ -136,8 +143,64 @@ RULES = {
     "ImageScale": _rule(f"image:IMAGE {_TO}", "IMAGE", upscale_method=IMAGE, crop=_CROP),
     "SaveImage": _rule("images:IMAGE filename_prefix:STRING"),
     "PreviewImage": _rule("images:IMAGE"),
+    "UNETLoader": _rule(
+        "unet_name:COMBO weight_dtype:COMBO", "MODEL",
+        weight_dtype=("default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"),
+    ),
+    "CLIPLoader": _rule(
+        "clip_name:COMBO type:COMBO device:COMBO:optional", "CLIP",
+        type=_CLIP_TYPES, device=("default", "cpu"),
+    ),
+    "DualCLIPLoader": _rule(
+        "clip_name1:COMBO clip_name2:COMBO type:COMBO device:COMBO:optional", "CLIP",
+        type=("sdxl", "sd3", "flux", "hunyuan_video", "hidream", "hunyuan_image"),
+        device=("default", "cpu"),
+    ),
+    "TripleCLIPLoader": _rule("clip_name1:COMBO clip_name2:COMBO clip_name3:COMBO", "CLIP"),
+    "LoraLoaderModelOnly": _rule(
+        "model:MODEL lora_name:COMBO strength_model:FLOAT:-100:100", "MODEL"
+    ),
+    "ModelSamplingSD3": _rule("model:MODEL shift:FLOAT:0:100", "MODEL"),
+    "ModelSamplingFlux": _rule(
+        "model:MODEL max_shift:FLOAT:0:100 base_shift:FLOAT:0:100 width:INT:16:16384 "
+        "height:INT:16:16384",
+        "MODEL",
+    ),
+    "CLIPTextEncodeSDXL": _rule(
+        "clip:CLIP width:INT:0:16384 height:INT:0:16384 crop_w:INT:0:16384 crop_h:INT:0:16384 "
+        "target_width:INT:0:16384 target_height:INT:0:16384 text_g:STRING text_l:STRING",
+        "CONDITIONING",
+    ),
+    "CLIPTextEncodeSDXLRefiner": _rule(
+        "ascore:FLOAT:0:1000 width:INT:0:16384 height:INT:0:16384 text:STRING clip:CLIP",
+        "CONDITIONING",
+    ),
+    "FluxGuidance": _rule("conditioning:CONDITIONING guidance:FLOAT:0:100", "CONDITIONING"),
+    "EmptySD3LatentImage": _rule(
+        "width:INT:16:16384 height:INT:16:16384 batch_size:INT:1:4096", "LATENT"
+    ),
+    "BasicScheduler": _rule(
+        "model:MODEL scheduler:COMBO steps:INT:1:10000 denoise:FLOAT:0:1", "SIGMAS",
+        scheduler=SCHEDULERS,
+    ),
+    "KSamplerSelect": _rule("sampler_name:COMBO", "SAMPLER", sampler_name=SAMPLERS),
+    "RandomNoise": _rule("noise_seed:SEED", "NOISE"),
+    "DisableNoise": _rule("", "NOISE"),
+    "BasicGuider": _rule("model:MODEL conditioning:CONDITIONING", "GUIDER"),
+    "CFGGuider": _rule(
+        "model:MODEL positive:CONDITIONING negative:CONDITIONING cfg:FLOAT:0:100", "GUIDER"
+    ),
+    "SamplerCustomAdvanced": _rule(
+        "noise:NOISE guider:GUIDER sampler:SAMPLER sigmas:SIGMAS latent_image:LATENT",
+        "LATENT LATENT",
+    ),
+    "SamplerCustom": _rule(
+        "model:MODEL add_noise:BOOLEAN noise_seed:SEED cfg:FLOAT:0:100 positive:CONDITIONING "
+        "negative:CONDITIONING sampler:SAMPLER sigmas:SIGMAS latent_image:LATENT",
+        "LATENT LATENT",
+    ),
 }  # fmt: skip
-_PYTHON = {"INT": int, "FLOAT": float, "STRING": str, "COMBO": str}
+_PYTHON = {"INT": int, "FLOAT": float, "STRING": str, "COMBO": str, "BOOLEAN": bool}
 
 
 def refusals(api: dict[str, Any]) -> list[str]:
@@ -159,7 +222,7 @@ def refusals(api: dict[str, Any]) -> list[str]:
 
 def _refusal(api: dict[str, Any], node: dict[str, Any], rule: InputRule) -> str:
     if rule.name not in node["inputs"]:
-        return "required_input_missing"
+        return "" if rule.optional else "required_input_missing"
     value = node["inputs"][rule.name]
     if isinstance(value, list):
         origin, slot = value

@@ -108,6 +108,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_models(tmp_path_factory.mktemp("models"))
 
 
+@pytest.fixture(scope="session")
+def families(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder with tiny models of all families, as folders and as single files."""
+    from tiny_families import write_families
+
+    return write_families(tmp_path_factory.mktemp("families"))
+
+
 @pytest.fixture(scope="module")
 def models(folder: Path) -> Any:
     """What is installed in `folder`."""

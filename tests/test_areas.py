@@ -19,8 +19,8 @@ from flowdesign.render import Job, Renderer
 from flowdesign.render.areas import average, counts_at, settled, weight
 from flowdesign.render.engine import to_pillow
 from flowdesign.render.errors import BadWorkflow
+from flowdesign.render.levels import NoiseLevels
 from flowdesign.render.operations import OPERATIONS
-from flowdesign.render.sigmas import NoiseLevels
 from flowdesign.render.values import Area, Condition, Conditioning
 from flowdesign.workflow import Workflow
 
@@ -140,7 +140,7 @@ def test_other_nodes_keep_when_and_where_a_text_counts() -> None:
         made("ConditioningZeroOut", conditioning=own),
         made("ConditioningConcat", conditioning_to=own, conditioning_from=Conditioning((text(2),))),
     ):
-        assert found.entries[0].when_and_where == own.entries[0].when_and_where
+        assert found.entries[0].besides == own.entries[0].besides
 
 
 # --- the whole way -------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import PAGIdentitySelfAttnProcessor2_0
 from torch import Tensor
 
+from flowdesign.render.checkpoint import Checkpoint
 from flowdesign.render.errors import BadWorkflow
-from flowdesign.render.files import Checkpoint
+from flowdesign.render.files import Part
 from flowdesign.render.guidance import Denoiser
+from flowdesign.render.levels import NoiseLevels
+from flowdesign.render.networks import UNet
 from flowdesign.render.patches import free_u, perturbed_attention
-from flowdesign.render.sigmas import NoiseLevels
-from flowdesign.render.values import Condition, Conditioning, FreeU, Model
+from flowdesign.render.values import Condition, Conditioning, FreeU, Guider, Model
 
 torch.set_num_threads(1)
 LEVELS = NoiseLevels()
@@ -25,8 +28,25 @@ WIDTH = 8
 
 
 def checkpoint(prediction: str = "epsilon", is_xl: bool = False) -> Checkpoint:
-    return Checkpoint(
-        Path("some"), is_xl, ("text_encoder",), prediction, LEVELS, 4, 0.18215, 0.0, ()
+    family, part = "sdxl" if is_xl else "sd1", Part("network", Path("some"), Path("some"))
+    return Checkpoint("some", family, part, (), None, prediction, LEVELS, 4, 0.18215, 0.0)
+
+
+def guided(
+    unet: Any,
+    made: Checkpoint,
+    model: Model,
+    positive: Conditioning,
+    negative: Conditioning,
+    cfg: float,
+    check: Callable[[], None],
+) -> Denoiser:
+    return Denoiser(
+        UNet(unet, made, LEVELS),
+        Guider(model, positive, negative, cfg),
+        LEVELS,
+        check,
+        lambda: perturbed_attention(unet),
     )
 
 
@@ -51,7 +71,7 @@ def text(seed: int, tokens: int = 5, copies: int = 1) -> Conditioning:
 
 
 def denoiser(unet: Any, model: Model, cfg: float, kind: str = "epsilon") -> Denoiser:
-    return Denoiser(unet, checkpoint(kind), model, text(1), text(2), cfg, lambda: None)
+    return guided(unet, checkpoint(kind), model, text(1), text(2), cfg, lambda: None)
 
 
 def predicted(unet: Any, x: Tensor, sigma: float, about: Conditioning) -> Tensor:
@@ -159,14 +179,14 @@ def test_free_u_leaves_no_hook(unet: Any) -> None:
 def test_texts_of_two_lengths_share_a_call(unet: Any) -> None:
     """Repeating a shorter text changes nothing, so both may stand in one batch."""
     long = text(4, tokens=10)
-    made = Denoiser(unet, checkpoint(), Model("some"), long, text(2), 4.0, lambda: None)(X, SIGMA)
+    made = guided(unet, checkpoint(), Model("some"), long, text(2), 4.0, lambda: None)(X, SIGMA)
     yes, no = (X - SIGMA * predicted(unet, X, SIGMA, each) for each in (long, text(2)))
     torch.testing.assert_close(made, no + 4.0 * (yes - no), rtol=1e-4, atol=1e-5)
 
 
 def test_several_texts_are_averaged(unet: Any) -> None:
     both = Conditioning(text(1).entries + text(4).entries)
-    made = Denoiser(unet, checkpoint(), Model("some"), both, text(2), 1.0, lambda: None)(X, SIGMA)
+    made = guided(unet, checkpoint(), Model("some"), both, text(2), 1.0, lambda: None)(X, SIGMA)
     parts = [X - SIGMA * predicted(unet, X, SIGMA, text(seed)) for seed in (1, 4)]
     torch.testing.assert_close(made, (parts[0] + parts[1]) / 2, rtol=1e-4, atol=1e-5)
 
@@ -174,6 +194,6 @@ def test_several_texts_are_averaged(unet: Any) -> None:
 def test_a_text_of_another_model_is_named(unet: Any) -> None:
     other = Conditioning((Condition(torch.zeros(1, 5, WIDTH + 1), None),))
     with pytest.raises(BadWorkflow, match="another kind of model"):
-        Denoiser(unet, checkpoint(), Model("some"), other, text(2), 4.0, lambda: None)
+        guided(unet, checkpoint(), Model("some"), other, text(2), 4.0, lambda: None)
     with pytest.raises(BadWorkflow, match="another kind of model"):
-        Denoiser(unet, checkpoint(is_xl=True), Model("some"), text(1), text(2), 4.0, lambda: None)
+        guided(unet, checkpoint(is_xl=True), Model("some"), text(1), text(2), 4.0, lambda: None)

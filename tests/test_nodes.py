@@ -44,6 +44,7 @@ def test_declarations_are_those_of_comfyui(declared: NodeType) -> None:
     assert declared.outputs == rule.outputs
     for ours, theirs in zip(declared.inputs, rule.inputs, strict=True):
         assert ours.type == theirs.type
+        assert ours.required != theirs.optional
         assert (ours.min, ours.max) == (theirs.low, theirs.high)
         assert set(ours.options) <= set(theirs.options)
         assert ours.control == (ours.name in ("seed", "noise_seed"))

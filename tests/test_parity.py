@@ -18,9 +18,10 @@ from flowdesign.__main__ import main
 from flowdesign.parity import TOLERANCE, Parity, Row, as_markdown
 from flowdesign.parity.stored import read
 from flowdesign.parity.toy import MEANS, RUNS, SEED, SHAPE, Run, denoised, error, noise
+from flowdesign.render.levels import NoiseLevels
 from flowdesign.render.samplers import SAMPLERS
 from flowdesign.render.sampling import Plan
-from flowdesign.render.sigmas import SCHEDULES, NoiseLevels, noised
+from flowdesign.render.sigmas import SCHEDULES
 
 torch.set_num_threads(1)
 
@@ -139,7 +140,7 @@ def shared(
         chosen, "karras", 12, start=start, end=end, leftover_noise=leftover, adds_noise=adds
     )
     sigmas = plan.sigmas(LEVELS)
-    x = noised(latent, noise() * adds, float(sigmas[0]), LEVELS)
+    x = LEVELS.noised(latent, noise() * adds, float(sigmas[0]))
     return chosen.run(denoised, x, sigmas, chosen.noise_for([SEED], x, sigmas))
 
 

@@ -29,7 +29,8 @@ from torch import Tensor
 from flowdesign.catalog import Installed
 from flowdesign.nodes import NODE_TYPES
 from flowdesign.render import OPERATIONS, Job, Renderer
-from flowdesign.render.sigmas import NoiseLevels, denoising_levels
+from flowdesign.render.levels import NoiseLevels
+from flowdesign.render.sigmas import denoising_levels
 from flowdesign.workflow import Workflow
 
 torch.set_num_threads(1)
@@ -158,7 +159,7 @@ def test_a_lora_of_the_miniature_is_that_of_peft(
     from flowdesign.render.models import Library
     from flowdesign.render.values import LoraUse, Model
 
-    unet = Library(models).unet(Model("tiny_mini", (LoraUse("mini_lora", strength),)))
+    unet = Library(models).network(Model("tiny_mini", (LoraUse("mini_lora", strength),)))
     pipeline = StableDiffusionXLPipeline.from_pretrained(
         folder / "checkpoints" / "tiny_mini", torch_dtype=torch.float32
     )
@@ -196,8 +197,8 @@ def test_chained_loras_add_up(models: Installed) -> None:
     from flowdesign.render.values import LoraUse, Model
 
     twice = (LoraUse("mini_lora", 0.4), LoraUse("mini_lora", 0.6))
-    chained = Library(models).unet(Model("tiny_mini", twice))
-    single = Library(models).unet(Model("tiny_mini", (LoraUse("mini_lora", 1.0),)))
+    chained = Library(models).network(Model("tiny_mini", twice))
+    single = Library(models).network(Model("tiny_mini", (LoraUse("mini_lora", 1.0),)))
     for a, b in zip(chained.parameters(), single.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 

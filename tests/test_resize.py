@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 from torch.nn import functional
 
 from flowdesign.render.resize import OVERLAP, TILE, bislerp, lanczos, resize, tiled
@@ -110,3 +111,30 @@ def test_tiles_of_a_linear_upscaler_blend_without_a_seam() -> None:
 def test_a_small_image_is_not_tiled() -> None:
     image = torch.rand(1, 3, 40, 30)
     assert tiled(image, 1, lambda part: part) is image
+
+
+def test_every_weight_of_tiles_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A product of ramps over the overlap, at both ends of each tile, also at the image's edges."""
+    monkeypatch.setattr("flowdesign.render.resize.TILE", 24)
+    monkeypatch.setattr("flowdesign.render.resize.OVERLAP", 8)
+    image = torch.rand((1, 3, 40, 30), generator=torch.Generator().manual_seed(5))
+    tilt = torch.linspace(0, 1, 24)
+
+    def upscale(tile: Tensor) -> Tensor:  # the same place differs from tile to tile
+        tall, wide = tile.shape[-2:]
+        shaded = tile + tilt[:tall, None] * tilt[:wide]
+        return shaded.repeat_interleave(2, -1).repeat_interleave(2, -2)
+
+    total, weight = torch.zeros(1, 3, 80, 60), torch.zeros(1, 3, 80, 60)
+    for y in (0, 16):
+        for x in (0, 16):
+            made = upscale(image[..., y : y + 24, x : x + 24])
+            mask = torch.ones_like(made)
+            for axis in (2, 3):
+                for step in range(16 if made.shape[axis] > 16 else 0):
+                    mask.narrow(axis, step, 1).mul_((step + 1) / 16)
+                    mask.narrow(axis, mask.shape[axis] - 1 - step, 1).mul_((step + 1) / 16)
+            rows, columns = slice(2 * y, 2 * y + 48), slice(2 * x, 2 * x + made.shape[-1])
+            total[..., rows, columns] += made * mask
+            weight[..., rows, columns] += mask
+    torch.testing.assert_close(tiled(image, 2, upscale), total / weight)

@@ -20,9 +20,10 @@ from torch import Tensor
 
 from flowdesign import catalog
 from flowdesign.render.errors import UnknownSampler
+from flowdesign.render.levels import NoiseLevels
 from flowdesign.render.noise import BrownianNoise, initial_noise
 from flowdesign.render.samplers import SAMPLERS, sampler
-from flowdesign.render.sigmas import NoiseLevels, denoising_levels
+from flowdesign.render.sigmas import denoising_levels
 
 torch.set_num_threads(1)
 

@@ -13,14 +13,8 @@ from sigma_formulas import EXPECTED, TABLE
 
 from flowdesign.catalog import SCHEDULERS, UNSPOKEN_SCHEDULERS
 from flowdesign.render.errors import BadWorkflow, UnknownScheduler
-from flowdesign.render.sigmas import (
-    SCHEDULES,
-    NoiseLevels,
-    denoising_levels,
-    noised,
-    schedule,
-    take,
-)
+from flowdesign.render.levels import NoiseLevels
+from flowdesign.render.sigmas import SCHEDULES, denoising_levels, schedule, take
 
 LEVELS = NoiseLevels()
 TOLERANCE = 2e-6  # relative; comfyui.md's agreement between these formulas and ComfyUI
@@ -130,10 +124,10 @@ def test_a_slice_of_the_steps() -> None:
 def test_noise_at_the_top_counts_as_unit_variance() -> None:
     latent, noise = torch.full((1, 4, 2, 2), 0.5), torch.ones(1, 4, 2, 2)
     top = LEVELS.largest
-    assert noised(latent, noise, top, LEVELS)[0, 0, 0, 0].item() == pytest.approx(
+    assert LEVELS.noised(latent, noise, top)[0, 0, 0, 0].item() == pytest.approx(
         0.5 + math.sqrt(1 + top**2), rel=1e-6
     )
-    assert noised(latent, noise, 2.0, LEVELS)[0, 0, 0, 0].item() == 2.5
+    assert LEVELS.noised(latent, noise, 2.0)[0, 0, 0, 0].item() == 2.5
 
 
 def test_an_unknown_schedule_is_named_with_a_suggestion() -> None:

@@ -66,10 +66,10 @@ def write_tiny_models(folder: Path) -> Path:
 
 def _write_sd15(folder: Path) -> None:
     tokenizer = letter_tokenizer(folder / "letters")
-    unet = UNet2DConditionModel(**_unet(4, layers=1, attention_head_dim=2))
-    text = CLIPTextModel(_clip(len(tokenizer), tokenizer))
+    unet = UNet2DConditionModel(**unet_config(4, layers=1, attention_head_dim=2))
+    text = CLIPTextModel(clip_config(len(tokenizer), tokenizer))
     StableDiffusionPipeline(
-        vae=_vae(4, 0.18215),
+        vae=tiny_vae(4, 0.18215),
         text_encoder=text,
         tokenizer=tokenizer,
         unet=unet,
@@ -79,8 +79,10 @@ def _write_sd15(folder: Path) -> None:
         requires_safety_checker=False,
     ).save_pretrained(folder / "checkpoints" / "tiny_sd15")
     layers = ["to_q", "to_k", "to_v", "to_out.0"]
-    parts = {"unet_lora_layers": _lora(unet, layers)}
-    parts["text_encoder_lora_layers"] = _lora(text, ["q_proj", "k_proj", "v_proj", "out_proj"])
+    parts = {"unet_lora_layers": lora_weights(unet, layers)}
+    parts["text_encoder_lora_layers"] = lora_weights(
+        text, ["q_proj", "k_proj", "v_proj", "out_proj"]
+    )
     StableDiffusionPipeline.save_lora_weights(
         folder / "loras", weight_name="tiny_lora.safetensors", **parts
     )
@@ -89,12 +91,12 @@ def _write_sd15(folder: Path) -> None:
 def _write_sdxl(folder: Path) -> None:
     tokenizer = letter_tokenizer(folder / "letters")
     StableDiffusionXLPipeline(
-        vae=_vae(4, 0.13025),
-        text_encoder=CLIPTextModel(_clip(len(tokenizer), tokenizer)),
-        text_encoder_2=CLIPTextModelWithProjection(_clip(len(tokenizer), tokenizer)),
+        vae=tiny_vae(4, 0.13025),
+        text_encoder=CLIPTextModel(clip_config(len(tokenizer), tokenizer)),
+        text_encoder_2=CLIPTextModelWithProjection(clip_config(len(tokenizer), tokenizer)),
         tokenizer=tokenizer,
         tokenizer_2=tokenizer,
-        unet=UNet2DConditionModel(**_unet(4, layers=1) | _added(2 * WIDTH)),
+        unet=UNet2DConditionModel(**unet_config(4, layers=1) | added_config(2 * WIDTH)),
         scheduler=EulerDiscreteScheduler(**BETAS),
         add_watermarker=False,
     ).save_pretrained(folder / "checkpoints" / "tiny_sdxl")
@@ -102,11 +104,11 @@ def _write_sdxl(folder: Path) -> None:
 
 def _write_miniature(folder: Path) -> None:
     tokenizer = word_tokenizer()
-    unet = UNet2DConditionModel(**_unet(16, layers=1) | _added(WIDTH))
+    unet = UNet2DConditionModel(**unet_config(16, layers=1) | added_config(WIDTH))
     StableDiffusionXLPipeline(
         vae=tiny_codec().half(),
         text_encoder=None,
-        text_encoder_2=CLIPTextModelWithProjection(_clip(len(tokenizer), tokenizer)).half(),
+        text_encoder_2=CLIPTextModelWithProjection(clip_config(len(tokenizer), tokenizer)).half(),
         tokenizer=None,
         tokenizer_2=tokenizer,
         unet=unet.half(),
@@ -114,15 +116,15 @@ def _write_miniature(folder: Path) -> None:
         add_watermarker=False,
     ).save_pretrained(folder / "checkpoints" / "tiny_mini")
     tiny_codec(correction=0.2).half().save_pretrained(folder / "vae" / "tiny_vae")
-    _vae(16, 0.8).half().save_pretrained(folder / "vae" / "tiny_kl")
+    tiny_vae(16, 0.8).half().save_pretrained(folder / "vae" / "tiny_kl")
     StableDiffusionXLPipeline.save_lora_weights(
         folder / "loras",
         weight_name="mini_lora.safetensors",
-        unet_lora_layers=_lora(unet, MINI_LORA),
+        unet_lora_layers=lora_weights(unet, MINI_LORA),
     )
 
 
-def _unet(channels: int, layers: int, attention_head_dim: Any = (1, 2)) -> dict[str, Any]:
+def unet_config(channels: int, layers: int, attention_head_dim: Any = (1, 2)) -> dict[str, Any]:
     return {
         "sample_size": 8,
         "in_channels": channels,
@@ -137,7 +139,7 @@ def _unet(channels: int, layers: int, attention_head_dim: Any = (1, 2)) -> dict[
     }
 
 
-def _added(cross_attention_dim: int) -> dict[str, Any]:
+def added_config(cross_attention_dim: int) -> dict[str, Any]:
     """What SDXL's layout adds: pooled text (WIDTH) and six sizes of eight features each."""
     return {
         "cross_attention_dim": cross_attention_dim,
@@ -148,7 +150,7 @@ def _added(cross_attention_dim: int) -> dict[str, Any]:
     }
 
 
-def _vae(channels: int, scaling_factor: float) -> AutoencoderKL:
+def tiny_vae(channels: int, scaling_factor: float) -> AutoencoderKL:
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
@@ -170,7 +172,7 @@ def tiny_codec(correction: float = 0.05) -> PatchCodec:
     return codec
 
 
-def _clip(words: int, tokenizer: Any) -> CLIPTextConfig:
+def clip_config(words: int, tokenizer: Any) -> CLIPTextConfig:
     return CLIPTextConfig(
         vocab_size=words,
         hidden_size=WIDTH,
@@ -212,7 +214,7 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def _lora(model: Any, targets: list[str]) -> dict[str, torch.Tensor]:
+def lora_weights(model: Any, targets: list[str]) -> dict[str, torch.Tensor]:
     """The weights of an adapter for a model, which changes something; the model stays as it is."""
     config = LoraConfig(r=2, lora_alpha=2, target_modules=targets, init_lora_weights=False)
     adapted = inject_adapter_in_model(config, deepcopy(model), adapter_name="new")

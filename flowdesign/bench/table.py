@@ -36,6 +36,9 @@ _ALL = (
     Benchmark(
         "guidance", "flowdesign.bench.guidance", "seconds for 16 guided designs, against generate"
     ),
+    Benchmark(
+        "families", "flowdesign.bench.families", "time and memory of an image of each family"
+    ),
 )
 BENCHMARKS = {each.name: each for each in _ALL}
 

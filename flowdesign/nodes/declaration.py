@@ -7,8 +7,20 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-SOCKETS = ("MODEL", "CLIP", "VAE", "CONDITIONING", "LATENT", "IMAGE", "UPSCALE_MODEL")
-WIDGETS = ("INT", "FLOAT", "STRING", "COMBO")
+SOCKETS = (
+    "MODEL",
+    "CLIP",
+    "VAE",
+    "CONDITIONING",
+    "LATENT",
+    "IMAGE",
+    "UPSCALE_MODEL",
+    "NOISE",
+    "GUIDER",
+    "SAMPLER",
+    "SIGMAS",
+)
+WIDGETS = ("INT", "FLOAT", "STRING", "COMBO", "BOOLEAN")
 MAX_SEED = 2**64 - 1
 MAX_SIDE = 16384
 
@@ -96,9 +108,21 @@ def real(
     return Input(name, "FLOAT", tooltip, default, low, high, step, bins=says)
 
 
-def side(name: str, low: int, step: int) -> Input:
+def side(name: str, low: int, step: int, default: int = 512) -> Input:
     """Declare a width or height in pixels."""
-    return Input(name, "INT", f"The {name} in pixels.", 512, low, MAX_SIDE, step)
+    return Input(
+        name, "INT", f"The {name.replace('_', ' ')} in pixels.", default, low, MAX_SIDE, step
+    )
+
+
+def text(name: str, tooltip: str) -> Input:
+    """Declare a text."""
+    return Input(name, "STRING", tooltip, default="")
+
+
+def switch(name: str, default: bool, tooltip: str) -> Input:
+    """Declare a choice of yes or no."""
+    return Input(name, "BOOLEAN", tooltip, default)
 
 
 def place(name: str, low: int) -> Input:

@@ -1,4 +1,7 @@
-"""Every node type, with ComfyUI's names, order, defaults and ranges (0.3.64)."""
+"""Every node type, with ComfyUI's names, order, defaults and ranges (0.3.64).
+
+Those of custom sampling and of models in parts, which the vocabulary cannot say, are in `parts`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from flowdesign.catalog import SAMPLERS, SCHEDULERS, UNSPOKEN_SAMPLERS, UNSPOKEN_SCHEDULERS
+from flowdesign.nodes import parts
 from flowdesign.nodes.declaration import (
     Input,
     NodeType,
@@ -393,5 +397,6 @@ NODE_TYPES: tuple[NodeType, ...] = (
     *_SAMPLING,
     *_PATCHES,
     *_IMAGES,
+    *parts.NODE_TYPES,
 )
 NODES: Mapping[str, NodeType] = MappingProxyType({each.class_type: each for each in NODE_TYPES})

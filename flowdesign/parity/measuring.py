@@ -11,10 +11,11 @@ from torch import Tensor
 from flowdesign.parity.stored import Stored, read
 from flowdesign.parity.toy import RUNS, SEED, SHAPE, Run, denoised, error
 from flowdesign.parity.witnesses import WITNESSES
+from flowdesign.render.levels import NoiseLevels
 from flowdesign.render.noise import initial_noise
 from flowdesign.render.samplers import SAMPLERS, sampler
 from flowdesign.render.sampling import Plan
-from flowdesign.render.sigmas import SCHEDULES, NoiseLevels, noised
+from flowdesign.render.sigmas import SCHEDULES
 
 LEVELS = NoiseLevels()  # of Stable Diffusion
 TOLERANCE = 1e-5
@@ -82,7 +83,7 @@ def _pair(name: str, schedule: str, run: Run, references: Stored) -> tuple[float
         # The last bit of a level changes a Brownian tree's noise, and levels are compared by themselves.
         sigmas = references.sigmas[schedule, run.name, chosen.extra_step].float()
     noise = initial_noise([SEED], SHAPE)
-    x = noised(run.latent, noise, float(sigmas[0]), LEVELS)
+    x = LEVELS.noised(run.latent, noise, float(sigmas[0]))
     found = chosen.run(denoised, x, sigmas, chosen.noise_for([SEED], x, sigmas))
     own = error(found, references.latents[name, schedule, run.name])
     if name not in WITNESSES:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from flowdesign.render.errors import BadWorkflow
-from flowdesign.render.sigmas import NoiseLevels
+from flowdesign.render.levels import Levels
 from flowdesign.render.values import Area, Condition, Conditioning
 from flowdesign.workflow import VAE_FACTOR
 
@@ -69,15 +69,15 @@ def _smallest_around(area: Area, entries: Sequence[Condition]) -> Condition | No
     return next((each for each in entries if each.area is None), None)
 
 
-def counts_at(entry: Condition, sigma: float, levels: NoiseLevels) -> bool:
+def counts_at(entry: Condition, sigma: float, levels: Levels) -> bool:
     """Whether a text counts at a noise level: its range is in shares of the training steps."""
     return _level(entry.end, levels) <= sigma <= _level(entry.start, levels)
 
 
-def _level(share: float, levels: NoiseLevels) -> float:
+def _level(share: float, levels: Levels) -> float:
     if share <= 0 or share >= 1:
         return math.inf if share <= 0 else 0.0
-    return float(levels.at(torch.tensor((1 - share) * (levels.count - 1))))
+    return float(levels.at(torch.tensor((1 - share) * levels.span[0])))
 
 
 def window(entry: Condition, x: Tensor) -> tuple[slice, slice]:

@@ -22,12 +22,24 @@ from flowdesign.render.cache import DEFAULT_BYTES, Cache
 from flowdesign.render.errors import Cancelled, Refused, RenderError
 from flowdesign.render.fidelity import APPROXIMATE, REFUSED, Fidelity, fidelity
 from flowdesign.render.models import Library
-from flowdesign.render.operations import OPERATIONS, Context
+from flowdesign.render.operation import Context
+from flowdesign.render.operations import OPERATIONS
+from flowdesign.render.text import embedding_named, embeddings_in
 from flowdesign.render.values import Saved
-from flowdesign.workflow import Workflow, bind, digests, outputs_of, source, topological_order
+from flowdesign.workflow import (
+    TEXTS,
+    Workflow,
+    bind,
+    digests,
+    outputs_of,
+    source,
+    topological_order,
+)
 
 Cancel = Callable[[], bool]
-KEPT_IN_BULK = ("CLIPTextEncode",)  # what render_many has use for again; latents would push it out
+KEPT_IN_BULK = tuple(
+    name for name, texts in TEXTS.items() if texts
+)  # what render_many has use for again; latents would push it out
 BATCHED = "rendered in a batch: rounding may change some pixel values by 1"
 
 
@@ -176,7 +188,7 @@ class Renderer:
 
     def _refresh(self, workflows: Sequence[Workflow]) -> None:
         """Forget all results when a model file that is asked for has changed on disk."""
-        assets = {pair for workflow in workflows for pair in _assets(workflow)}
+        assets = {pair for workflow in workflows for pair in _assets(workflow, self._models)}
         if self._library.changed(sorted(assets)):
             self._cache.clear()
 
@@ -254,12 +266,17 @@ def _inputs(node: _Node, values: Mapping[str, Any]) -> dict[str, Any]:
     return {**node.widgets, **linked}
 
 
-def _assets(workflow: Workflow) -> Iterator[tuple[str, str]]:
-    """Yield (kind, name) of every model file that a workflow names."""
+def _assets(workflow: Workflow, models: Installed) -> Iterator[tuple[str, str]]:
+    """Yield (kind, name) of every model file that a workflow names, in its texts as well."""
     for node in workflow.values():
         for each in NODES[node["class_type"]].inputs:
             if each.kind:
                 yield each.kind, node["inputs"][each.name]
+        for name in TEXTS.get(node["class_type"], ()):
+            for written in embeddings_in(str(node["inputs"][name])):
+                found, _ = embedding_named(written, models.names("embeddings"))
+                if found is not None:
+                    yield "embeddings", found
 
 
 def _pictures(program: _Program, values: Mapping[str, Any]) -> tuple[Pillow.Image, ...]:

@@ -10,25 +10,32 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from flowdesign.render.errors import UnsupportedModel
 
-PARTS = ("unet", "text_encoder", "text_encoder_2")
 _PREFIXES = (  # of names with dots replaced by underscores; longer ones first
     ("lora_unet_", "unet"),
     ("unet_", "unet"),
+    ("lora_transformer_", "transformer"),
+    ("transformer_", "transformer"),
+    ("lora_te3_", "text_encoder_3"),
+    ("text_encoder_3_", "text_encoder_3"),
     ("lora_te2_", "text_encoder_2"),
     ("text_encoder_2_", "text_encoder_2"),
     ("lora_te1_", "text_encoder"),
     ("lora_te_", "text_encoder"),
     ("text_encoder_", "text_encoder"),
 )
+_TEXT_PARTS = {"clip_g": "text_encoder_2", "t5": "text_encoder_3"}
 _ROLE = re.compile(
     r"(?P<name>.+?)[._](?:"
     r"(?P<down>lora_A(?:\.\w+)?|lora_down|lora\.down|lora_linear_layer\.down)"
     r"|(?P<up>lora_B(?:\.\w+)?|lora_up|lora\.up|lora_linear_layer\.up)"
+    r"|(?P<mid>lora_mid)"
     r")\.weight$"
 )
 _RESNET = {
@@ -51,11 +58,16 @@ _OUTSIDE = {
 
 @dataclass(frozen=True)
 class Pair:
-    """The tensors of a LoRA file that change one weight: up @ down * scale."""
+    """The tensors of a LoRA file that change one weight: up @ down * scale.
+
+    A convolution may be in three (LoCon's lora_mid): up @ mid @ down, the middle one as wide as the
+    weight.
+    """
 
     down: str
     up: str
     alpha: str  # name of its tensor, or "" when the scale is 1
+    mid: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,7 +94,9 @@ def match(names: Iterable[str], weights: Mapping[str, Iterable[str]]) -> Matched
     return Matched(
         {
             part: {
-                weight: Pair(roles["down"], roles["up"], roles.get("alpha", ""))
+                weight: Pair(
+                    roles["down"], roles["up"], roles.get("alpha", ""), roles.get("mid", "")
+                )
                 for weight, roles in own.items()
                 if {"down", "up"} <= roles.keys()
             }
@@ -92,11 +106,20 @@ def match(names: Iterable[str], weights: Mapping[str, Iterable[str]]) -> Matched
     )
 
 
+def part_of(role: str, settings: Mapping[str, Any] | None = None) -> str:
+    """Return the name that LoRA files have for a network or a text encoder of a role."""
+    if role == "network":
+        is_unet = (settings or {}).get("_class_name") == "UNet2DConditionModel"
+        return "unet" if is_unet else "transformer"
+    return _TEXT_PARTS.get(role, "text_encoder")
+
+
 def _read(name: str) -> tuple[str, str, str]:
     """Return (role, part, place) of a tensor's name; the role is empty when it is not known."""
     found = _ROLE.match(name)
     if found:
-        role, name = "down" if found["down"] else "up", found["name"]
+        role = next(each for each in ("down", "up", "mid") if found[each])
+        name = found["name"]
     elif name.endswith(".alpha"):
         role, name = "alpha", name.removesuffix(".alpha")
     else:
@@ -175,6 +198,9 @@ def original_name(flat: str, layout: Layout) -> str:
 def change(pair: Pair, tensors: Mapping[str, Tensor], weight: Tensor, strength: float) -> Tensor:
     """Return what to add to a weight, in float32; raises UnsupportedModel when shapes differ."""
     down, up = tensors[pair.down].float(), tensors[pair.up].float()
+    if pair.mid:  # (rank, rank, h, w) between (rank, in, 1, 1) and (out, rank, 1, 1)
+        middle = tensors[pair.mid].float()
+        down = torch.einsum("rshw,si->rihw", middle, down.flatten(1))
     if up.shape[0] * down[0].numel() != weight.numel() or up[0].numel() != down.shape[0]:
         raise UnsupportedModel(
             f"The LoRA does not fit this checkpoint: '{pair.up}' would change a weight of shape "

@@ -13,18 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoTokenizer, CLIPTextModel, CLIPTextModelWithProjection
 
 from flowdesign.catalog import Installed
 from flowdesign.headers import SUFFIX
-from flowdesign.render.codec import PatchCodec
-from flowdesign.render.errors import UnsupportedModel
-from flowdesign.render.files import Checkpoint, read_checkpoint, read_json, read_vae, stamp
-from flowdesign.render.lora import change, match
-from flowdesign.render.text import Encoder, Special
+from flowdesign.render.checkpoint import Checkpoint, read_checkpoint, read_codec, read_network
+from flowdesign.render.errors import BadWorkflow, UnsupportedModel
+from flowdesign.render.files import Part, stamp
+from flowdesign.render.layouts import text_encoder
+from flowdesign.render.lora import change, match, part_of
+from flowdesign.render.single_file import class_of, load_network, load_text_encoder
+from flowdesign.render.text import Encoder
+from flowdesign.render.tokenizers import special, tokenizer
 from flowdesign.render.values import Clip, LoraUse, Model, UpscaleModel, Vae
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 DEFAULT_BYTES = 6 * 2**30
 Changes = Mapping[str, Tensor]
+_ROLES = ("clip_l", "clip_h", "clip_g", "t5")  # the order in which hidden states are joined
 
 
 class Library:
@@ -63,48 +65,59 @@ class Library:
             self._held.clear()
         return differs
 
-    def checkpoint(self, name: str) -> Checkpoint:
-        """Return what a checkpoint's files say; raises UnsupportedModel and UnknownAsset."""
-        path = self._installed.path("checkpoints", name)
-        found: Checkpoint = self._keep(("files", name), lambda: read_checkpoint(path))
+    def checkpoint(self, name: str, kind: str = "checkpoints") -> Checkpoint:
+        """Return what a model's files say; raises UnsupportedModel and UnknownAsset."""
+        path = self._installed.path(kind, name)
+        read = read_checkpoint if kind == "checkpoints" else read_network
+        found: Checkpoint = self._keep(("files", kind, name), lambda: read(path))
         return found
 
-    def unet(self, model: Model) -> nn.Module:
+    def network(self, model: Model) -> nn.Module:
         """Return the diffusion model with its LoRAs merged."""
-        folder = self.checkpoint(model.checkpoint).folder / "unet"
+        part = self.checkpoint(model.checkpoint, model.kind).network
         merged = self._keep(
-            ("unet", model.checkpoint),
-            lambda: Merged(self._load(UNet2DConditionModel, folder, self._dtype)),
+            ("network", model.kind, model.checkpoint),
+            lambda: Merged(self._load(part, self._dtype)),
         )
-        merged.merge(model.loras, partial(self._changes, "unet", merged.weights))
+        name = part_of(part.role, part.settings())
+        merged.merge(model.loras, partial(self._changes, name, merged.weights))
         module: nn.Module = merged.module
         return module
 
-    def encoders(self, clip: Clip) -> list[Encoder]:
-        """Return the text encoders with their LoRAs merged, in the order of the hidden states."""
-        checkpoint = self.checkpoint(clip.checkpoint)
-        found = []
-        for part in checkpoint.text_encoders:
-            make = partial(self._encoder, checkpoint, part)
-            merged, encoder = self._keep((part, clip.checkpoint), make)
-            merged.merge(clip.loras, partial(self._changes, part, merged.weights))
-            found.append(encoder)
+    def encoders(self, clip: Clip) -> dict[str, Encoder]:
+        """Return the text encoders with their LoRAs merged, by role, in the order of hidden states."""
+        parts = self.checkpoint(clip.checkpoint).texts if clip.checkpoint else ()
+        parts = parts or tuple(self.text_encoder(name) for name in clip.files)
+        family, found = self.family(clip), {}
+        for part in sorted(parts, key=lambda each: _ROLES.index(each.role)):
+            make = partial(self._encoder, part, family)
+            key = ("encoder", family, str(part.weights), part.prefix)
+            merged, encoder = self._keep(key, make)
+            name = part_of(part.role)
+            merged.merge(clip.loras, partial(self._changes, name, merged.weights))
+            found[part.role] = encoder
+        return found
+
+    def family(self, clip: Clip) -> str:
+        """Return the family whose texts are encoded."""
+        return clip.family or self.checkpoint(clip.checkpoint).family
+
+    def text_encoder(self, name: str) -> Part:
+        """Return the part that a text encoder's own file holds; raises UnsupportedModel."""
+        path = self._installed.path("text_encoders", name)
+        found: Part = self._keep(("files", "text_encoders", name), lambda: text_encoder(path))
         return found
 
     def vae(self, vae: Vae) -> nn.Module:
         """Return an image codec: an AutoencoderKL, or the miniature's own."""
-        folder = self._installed.path(vae.kind, vae.name)
-        if vae.kind == "checkpoints":
-            folder = self.checkpoint(vae.name).folder / "vae"
-
-        def load() -> nn.Module:
-            own = read_vae(folder)["_class_name"] == PatchCodec.__name__
-            module: nn.Module = self._load(
-                PatchCodec if own else AutoencoderKL, folder, torch.float32
-            )
-            return module
-
-        found: nn.Module = self._keep(("vae", vae.kind, vae.name), load)
+        own = vae.kind == "checkpoints"
+        part = self.checkpoint(vae.name).codec if own else None
+        if own and part is None:
+            raise BadWorkflow(f"'{vae.name}' holds no VAE; load one with VAELoader.")
+        part = part or read_codec(self._installed.path(vae.kind, vae.name))
+        found: nn.Module = self._keep(
+            ("vae", vae.kind, vae.name), lambda: self._load(part, torch.float32)
+        )
         return found
 
     def upscaler(self, model: UpscaleModel) -> ImageModelDescriptor[nn.Module]:
@@ -119,31 +132,48 @@ class Library:
         found = _upscaler(path).to(self._device).float().eval()
         return found, found.model.requires_grad_(False)  # the module, for its size in memory
 
-    def _load(self, kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-        module = kind.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            variant=_variant(folder),
-            torch_dtype=dtype,
-        )
+    def _load(self, part: Part, dtype: torch.dtype) -> Any:
+        kind = class_of(part)
+        if part.weights.is_file():
+            module = load_network(part, dtype)
+        else:
+            module = kind.from_pretrained(
+                part.weights,
+                local_files_only=True,
+                use_safetensors=True,
+                variant=_variant(part.weights),
+                torch_dtype=dtype,
+            )
         return module.to(self._device).eval().requires_grad_(False)
 
-    def _encoder(self, checkpoint: Checkpoint, part: str) -> tuple[Merged, Encoder]:
-        folder = checkpoint.folder / part
-        architecture = read_json(folder / "config.json").get("architectures") or ["CLIPTextModel"]
-        projects = architecture[0] == "CLIPTextModelWithProjection"
-        kind = CLIPTextModelWithProjection if projects else CLIPTextModel
-        module = kind.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32,
-            variant=_variant(folder),
-        )  # fmt: skip
+    def _encoder(self, part: Part, family: str) -> tuple[Merged, Encoder]:
+        kind = class_of(part)
+        dtype = self._dtype if part.role == "t5" else torch.float32  # T5-XXL alone has 4.8 billion
+        if part.weights.is_file():
+            module = load_text_encoder(part, dtype)
+        else:
+            module = kind.from_pretrained(
+                part.weights, local_files_only=True, use_safetensors=True, dtype=dtype,
+                variant=_variant(part.weights),
+            )  # fmt: skip
         module = module.to(self._device).eval().requires_grad_(False)
-        tokenizer = AutoTokenizer.from_pretrained(
-            checkpoint.folder / part.replace("text_encoder", "tokenizer"), local_files_only=True
+        words = tokenizer(part)
+        return Merged(module), Encoder(
+            module,
+            words,
+            special(words, part, module.config, family),
+            normed=family in ("sd1", "sd2"),
+            bare=part.role == "clip_l" and family in ("sd3", "flux"),
+            left_out=int(part.role == "clip_h"),
+            vectors=partial(self._vectors, part.role),
+            known=self._installed.names("embeddings"),
         )
-        special = _special(tokenizer, module.config.max_position_embeddings)
-        return Merged(module), Encoder(module, tokenizer, special, normed=not checkpoint.is_xl)
+
+    def _vectors(self, role: str, name: str) -> Tensor | None:
+        """Return the vectors of an embedding for one text encoder, (tokens, width)."""
+        path = self._installed.path("embeddings", name)
+        tensors = self._keep(("embedding", name), lambda: load_file(path))
+        return embedding_of(tensors, role)
 
     def _changes(self, part: str, weights: Mapping[str, Tensor], use: LoraUse) -> Changes:
         """Return what a LoRA adds to the weights of one part."""
@@ -191,11 +221,16 @@ class Merged:
         self._uses = uses
 
 
-def _special(tokenizer: Any, length: int) -> Special:
-    ids = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
-    if ids[0] is None or ids[1] is None:
-        raise UnsupportedModel("The tokenizer has no start or end token.")
-    return Special(ids[0], ids[1], ids[1] if ids[2] is None else ids[2], min(length, 77))
+def embedding_of(tensors: Mapping[str, Tensor], role: str) -> Tensor | None:
+    """Return the vectors that an embedding file has for a text encoder, None when it has none.
+
+    A file for several encoders names each; one that names none has a single tensor.
+    """
+    name = "t5xxl" if role == "t5" else role
+    found = tensors.get(name)
+    if found is None and not tensors.keys() & {"clip_l", "clip_g", "clip_h", "t5xxl"}:
+        found = next(iter(tensors.values()), None)
+    return None if found is None else found.reshape(-1, found.shape[-1])
 
 
 def _variant(folder: Path) -> str | None:

@@ -1,6 +1,6 @@
 """What every node does, in one table: OPERATIONS maps a class to a function.
 
-A function gets a context and the inputs of several nodes of its class, one dict per node, and returns
+Those of custom sampling and of models in parts are in `parts`. A function gets a context and the inputs of several nodes of its class, one dict per node, and returns
 their outputs in the same order. Most take them one by one; sampling and coding may stack those that
 are alike, up to `context.batch` images. One by one is the default, and then every image has the same
 bytes whatever runs beside it; stacked, rounding may differ in the last bits.
@@ -8,8 +8,8 @@ bytes whatever runs beside it; stacked, rounding may differ in the last bits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -17,71 +17,28 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from flowdesign.render import resize, sampling
+from flowdesign.render import conditioning, parts, resize, sampling
 from flowdesign.render.errors import BadWorkflow
-from flowdesign.render.models import Library
-from flowdesign.render.stacking import Key, stacked
+from flowdesign.render.operation import Context, Inputs, Operation, Outputs, each, together
+from flowdesign.render.stacking import Key
 from flowdesign.render.values import (
     Area,
     Clip,
-    Condition,
     Conditioning,
     FreeU,
+    Guider,
     Image,
     Latent,
     LoraUse,
     Model,
+    Noise,
     Saved,
     UpscaleModel,
     Vae,
 )
 from flowdesign.workflow import LEAST_LATENT_SIDE, VAE_FACTOR, asked_size
 
-Inputs = Mapping[str, Any]
-Outputs = tuple[Any, ...]
 EMPTY_CHANNELS = 4  # of an empty latent, before a model says how many it has
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a node may use. `check` raises when the work was cancelled."""
-
-    library: Library
-    device: torch.device
-    batch: int
-    check: Callable[[], None]
-
-
-Operation = Callable[[Context, Sequence[Inputs]], list[Outputs]]
-Single = Callable[[Context, Inputs], Outputs]
-
-
-def _each(single: Single) -> Operation:
-    """Make an operation of a function for one node."""
-
-    def operation(context: Context, items: Sequence[Inputs]) -> list[Outputs]:
-        found = []
-        for item in items:
-            context.check()
-            found.append(single(context, item))
-        return found
-
-    return operation
-
-
-def _stacked(
-    key: Callable[[Inputs], Key], run: Callable[[Context, Sequence[Inputs]], list[Outputs]]
-) -> Operation:
-    """Make an operation that runs alike nodes together, `context.batch` at a time."""
-
-    def operation(context: Context, items: Sequence[Inputs]) -> list[Outputs]:
-        def together(group: Sequence[Inputs]) -> list[Outputs]:
-            context.check()
-            return run(context, group)
-
-        return stacked(items, key, together, context.batch)
-
-    return operation
 
 
 # --- loaders and patches: descriptions only -------------------------------------------------------
@@ -133,17 +90,8 @@ def _rescale(context: Context, inputs: Inputs) -> Outputs:
 
 def _encode_text(context: Context, inputs: Inputs) -> Outputs:
     clip: Clip = inputs["clip"]
-    is_xl = context.library.checkpoint(clip.checkpoint).is_xl
-    # The XL layout was trained on the second layer from the end, the other on the last.
-    skip = -2 if clip.skip is None and is_xl else clip.skip
-    hidden, pooled = [], None
-    for encoder in context.library.encoders(clip):
-        states, summary = encoder.encode(encoder.tokenize(inputs["text"]), skip)
-        hidden.append(states)
-        pooled = summary if is_xl else None
-    length = min(states.shape[1] for states in hidden)
-    joined = torch.cat([states[:, :length] for states in hidden], dim=-1)
-    return (Conditioning((Condition(joined, pooled),)),)
+    entry = conditioning.encode(context.library, clip, {"": inputs["text"]})
+    return (Conditioning((entry,)),)
 
 
 def _concat(context: Context, inputs: Inputs) -> Outputs:
@@ -268,28 +216,41 @@ def _decode_latent(context: Context, items: Sequence[Inputs]) -> list[Outputs]:
 
 
 def _sample_key(inputs: Inputs) -> Key:
-    """Return everything but seed and texts; of those, the shapes, and when and where they count."""
+    """Return everything but seed and texts; of those, the shapes and what else they say."""
     fixed = [(n, v) for n, v in inputs.items() if isinstance(v, str | int | float)]
     free = ("seed", "noise_seed")
-    shapes = [
-        (*entry.hidden.shape, *entry.when_and_where)
+    texts = [
+        (*entry.hidden.shape, *entry.besides)
         for name in ("positive", "negative")
         for entry in inputs[name].entries
     ]
     widgets = tuple(pair for pair in sorted(fixed) if pair[0] not in free)
-    return inputs["model"], widgets, tuple(inputs["latent_image"].samples.shape), tuple(shapes)
+    return inputs["model"], widgets, tuple(inputs["latent_image"].samples.shape), tuple(texts)
 
 
 def _ksampler(context: Context, items: Sequence[Inputs]) -> list[Outputs]:
-    plan = sampling.Plan.simple(items[0])
-    seeds = [int(item["seed"]) for item in items]
-    return sampling.sample(context.library, context.check, items, plan, seeds)
+    return _run(context, items, sampling.Plan.simple(items[0]), "seed")
 
 
 def _ksampler_advanced(context: Context, items: Sequence[Inputs]) -> list[Outputs]:
-    plan = sampling.Plan.advanced(items[0])
-    seeds = [int(item["noise_seed"]) for item in items]
-    return sampling.sample(context.library, context.check, items, plan, seeds)
+    return _run(context, items, sampling.Plan.advanced(items[0]), "noise_seed")
+
+
+def _run(
+    context: Context, items: Sequence[Inputs], plan: sampling.Plan, seed: str
+) -> list[Outputs]:
+    model: Model = items[0]["model"]
+    levels = sampling.levels_of(model, context.library.checkpoint(model.checkpoint, model.kind))
+    works = [
+        sampling.Work(
+            Guider(model, item["positive"], item["negative"], float(item["cfg"])),
+            Noise(int(item[seed]), plan.adds_noise),
+            item["latent_image"].samples,
+        )
+        for item in items
+    ]
+    done = sampling.sample(context.library, context.check, works, plan.sampler, plan.sigmas(levels))
+    return [(latent,) for latent, _ in done]
 
 
 # --- images --------------------------------------------------------------------------------------
@@ -334,34 +295,35 @@ def _preview(context: Context, inputs: Inputs) -> Outputs:
 
 OPERATIONS: Mapping[str, Operation] = MappingProxyType(
     {
-        "CheckpointLoaderSimple": _each(_checkpoint),
-        "VAELoader": _each(_vae),
-        "LoraLoader": _each(_lora),
-        "UpscaleModelLoader": _each(_upscale_model),
-        "CLIPSetLastLayer": _each(_clip_skip),
-        "CLIPTextEncode": _each(_encode_text),
-        "ConditioningConcat": _each(_concat),
-        "ConditioningCombine": _each(_combine),
-        "ConditioningZeroOut": _each(_zero_out),
-        "ConditioningAverage": _each(_average),
-        "ConditioningSetArea": _each(_set_area),
-        "ConditioningSetAreaPercentage": _each(_set_area_by_shares),
-        "ConditioningSetAreaStrength": _each(_set_strength),
-        "ConditioningSetTimestepRange": _each(_set_range),
-        "EmptyLatentImage": _each(_empty_latent),
-        "LatentUpscaleBy": _each(_scale_latent),
-        "LatentUpscale": _each(_resize_latent),
-        "VAEDecode": _stacked(_decode_key, _decode_latent),
-        "VAEEncode": _stacked(_encode_key, _encode_image),
-        "KSampler": _stacked(_sample_key, _ksampler),
-        "KSamplerAdvanced": _stacked(_sample_key, _ksampler_advanced),
-        "FreeU_V2": _each(_free_u),
-        "PerturbedAttentionGuidance": _each(_perturbed),
-        "RescaleCFG": _each(_rescale),
-        "ImageUpscaleWithModel": _each(_upscale_image),
-        "ImageScaleBy": _each(_scale_image),
-        "ImageScale": _each(_resize_image),
-        "SaveImage": _each(_save),
-        "PreviewImage": _each(_preview),
+        "CheckpointLoaderSimple": each(_checkpoint),
+        "VAELoader": each(_vae),
+        "LoraLoader": each(_lora),
+        "UpscaleModelLoader": each(_upscale_model),
+        "CLIPSetLastLayer": each(_clip_skip),
+        "CLIPTextEncode": each(_encode_text),
+        "ConditioningConcat": each(_concat),
+        "ConditioningCombine": each(_combine),
+        "ConditioningZeroOut": each(_zero_out),
+        "ConditioningAverage": each(_average),
+        "ConditioningSetArea": each(_set_area),
+        "ConditioningSetAreaPercentage": each(_set_area_by_shares),
+        "ConditioningSetAreaStrength": each(_set_strength),
+        "ConditioningSetTimestepRange": each(_set_range),
+        "EmptyLatentImage": each(_empty_latent),
+        "LatentUpscaleBy": each(_scale_latent),
+        "LatentUpscale": each(_resize_latent),
+        "VAEDecode": together(_decode_key, _decode_latent),
+        "VAEEncode": together(_encode_key, _encode_image),
+        "KSampler": together(_sample_key, _ksampler),
+        "KSamplerAdvanced": together(_sample_key, _ksampler_advanced),
+        "FreeU_V2": each(_free_u),
+        "PerturbedAttentionGuidance": each(_perturbed),
+        "RescaleCFG": each(_rescale),
+        "ImageUpscaleWithModel": each(_upscale_image),
+        "ImageScaleBy": each(_scale_image),
+        "ImageScale": each(_resize_image),
+        "SaveImage": each(_save),
+        "PreviewImage": each(_preview),
+        **parts.OPERATIONS,
     }
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,15 +12,17 @@ from torch import Tensor
 
 from flowdesign.render.areas import settled
 from flowdesign.render.attention import texts_once
+from flowdesign.render.checkpoint import Checkpoint
 from flowdesign.render.errors import BadWorkflow
-from flowdesign.render.files import Checkpoint
 from flowdesign.render.guidance import Denoiser
+from flowdesign.render.levels import Levels
 from flowdesign.render.models import Library
+from flowdesign.render.networks import network
 from flowdesign.render.noise import initial_noise
-from flowdesign.render.patches import free_u
-from flowdesign.render.samplers import Sampler, sampler
-from flowdesign.render.sigmas import NoiseLevels, denoising_levels, noised, take
-from flowdesign.render.values import Conditioning, Latent
+from flowdesign.render.patches import free_u, perturbed_attention
+from flowdesign.render.samplers import Function, Sampler, sampler
+from flowdesign.render.sigmas import denoising_levels, take
+from flowdesign.render.values import Condition, Conditioning, Guider, Latent, Model, Noise
 from flowdesign.workflow import VAE_FACTOR
 
 Inputs = Mapping[str, Any]
@@ -61,7 +64,7 @@ class Plan:
             adds_noise=inputs["add_noise"] == "enable",
         )
 
-    def sigmas(self, levels: NoiseLevels) -> Tensor:
+    def sigmas(self, levels: Levels) -> Tensor:
         """Return the noise levels to visit; fewer than two mean that nothing is to be done."""
         full = denoising_levels(
             self.scheduler, levels, self.steps, self.denoise, self.sampler.extra_step
@@ -69,41 +72,83 @@ class Plan:
         return take(full, self.start, self.end, self.leftover_noise)
 
 
+@dataclass(frozen=True)
+class Work:
+    """One sampling: what guides it, the noise, and the latent that it starts from."""
+
+    guider: Guider
+    noise: Noise
+    latent: Tensor
+
+
 def sample(
     library: Library,
     check: Callable[[], None],
-    items: Sequence[Inputs],
-    plan: Plan,
-    seeds: Sequence[int],
-) -> list[tuple[Latent]]:
-    """Run a sampler for jobs that differ in texts, seeds and latent values only."""
-    first = items[0]
-    model = first["model"]
-    checkpoint = library.checkpoint(model.checkpoint)
-    latents = [_fit_channels(item["latent_image"].samples, checkpoint) for item in items]
-    sigmas = plan.sigmas(checkpoint.levels)
+    works: Sequence[Work],
+    chosen: Sampler,
+    sigmas: Tensor,
+) -> list[tuple[Latent, Latent]]:
+    """Run a sampler for works that differ in texts, seeds and latent values only.
+
+    Returns (the latent, the last prediction of the clean latent) of each.
+    """
+    model = works[0].guider.model
+    checkpoint = library.checkpoint(model.checkpoint, model.kind)
+    levels = levels_of(model, checkpoint)
+    latents = [_fit_channels(work.latent, checkpoint) for work in works]
     if len(sigmas) < 2:
-        return [(Latent(latent),) for latent in latents]
-    noise = _noise(plan, seeds, latents)
-    unet = library.unet(model)
-    texts = settled(
-        _together([item["positive"] for item in items]),
-        _together([item["negative"] for item in items]),
-        *latents[0].shape[-2:],
+        return [(Latent(latent), Latent(latent)) for latent in latents]
+    _check_patches(model, checkpoint)
+    run = _function(chosen, levels, checkpoint)
+    module = library.network(model)
+    guider = _together([work.guider for work in works])
+    guider = _settled(guider, *latents[0].shape[-2:])
+    ask = network(module, checkpoint, levels)
+    denoiser = Denoiser(
+        ask, guider, levels, check, lambda: perturbed_attention(module), sigmas[-2].item()
     )
-    denoiser = Denoiser(unet, checkpoint, model, *texts, float(first["cfg"]), check)
+    seeds = [work.noise.seed for work in works]
     start = torch.cat([_scaled(latent, checkpoint) for latent in latents])
-    with torch.no_grad(), free_u(unet, model.freeu), texts_once(unet):
-        x = noised(start, noise.to(start.device), float(sigmas[0]), checkpoint.levels)
-        x = plan.sampler.run(denoiser, x, sigmas, plan.sampler.noise_for(seeds, x, sigmas))
-        x = x / checkpoint.scaling + checkpoint.shift
-    return [(Latent(part),) for part in x.chunk(len(items))]
+    noise = _noise(works, seeds, latents[0].shape).to(start.device)
+    with torch.no_grad(), ExitStack() as stack:
+        if checkpoint.has_unet:
+            stack.enter_context(free_u(module, model.freeu))
+            stack.enter_context(texts_once(module))
+        x = levels.noised(start, noise, float(sigmas[0]))
+        x = run(denoiser, x, sigmas, chosen.noise_for(seeds, x, sigmas))
+        x = levels.left(x, float(sigmas[-1]))
+        found = [x, x if denoiser.seen is None else denoiser.seen]
+        pairs = [(each / checkpoint.scaling + checkpoint.shift).chunk(len(works)) for each in found]
+    return [(Latent(last), Latent(clean)) for last, clean in zip(*pairs, strict=True)]
 
 
-def _noise(plan: Plan, seeds: Sequence[int], latents: Sequence[Tensor]) -> Tensor:
-    if not plan.adds_noise:
-        return torch.zeros_like(torch.cat(list(latents)), device="cpu")
-    return initial_noise(seeds, latents[0].shape)
+def levels_of(model: Model, checkpoint: Checkpoint) -> Levels:
+    """Return a model's noise levels: its checkpoint's, unless a node says others."""
+    return checkpoint.levels if model.levels is None else model.levels
+
+
+def _function(chosen: Sampler, levels: Levels, checkpoint: Checkpoint) -> Function:
+    found = chosen.for_flow if levels.flow else chosen.run
+    if found is None:
+        raise BadWorkflow(
+            f"The sampler adds noise in a way that does not fit '{checkpoint.name}', a flow-matching "
+            "model. Take one that adds none, euler_ancestral or lcm."
+        )
+    return found
+
+
+def _check_patches(model: Model, checkpoint: Checkpoint) -> None:
+    patched = bool(model.freeu) * ["FreeU_V2"] + bool(model.perturbed) * [
+        "PerturbedAttentionGuidance"
+    ]
+    if patched and not checkpoint.has_unet:
+        raise BadWorkflow(f"{patched[0]} changes a UNet; '{checkpoint.name}' has a transformer.")
+
+
+def _noise(works: Sequence[Work], seeds: Sequence[int], shape: Sequence[int]) -> Tensor:
+    if not works[0].noise.added:
+        return torch.zeros((len(works) * shape[0], *shape[1:]))
+    return initial_noise(seeds, shape)
 
 
 def _scaled(latent: Tensor, checkpoint: Checkpoint) -> Tensor:
@@ -118,28 +163,39 @@ def _fit_channels(latent: Tensor, checkpoint: Checkpoint) -> Tensor:
         return latent
     if latent.any():
         raise BadWorkflow(
-            f"The latent has {latent.shape[1]} channels, but '{checkpoint.folder.name}' works "
+            f"The latent has {latent.shape[1]} channels, but '{checkpoint.name}' works "
             f"on {channels}: it comes from another kind of model."
         )
     return latent.new_zeros((latent.shape[0], channels, *latent.shape[2:]))
 
 
-def _together(texts: Sequence[Conditioning]) -> Conditioning:
-    """Put the texts of several jobs in one, entry by entry."""
-    if len(texts) == 1:
-        return texts[0]
-    return Conditioning(
-        tuple(
-            replace(
-                entries[0],
-                hidden=torch.cat([entry.hidden for entry in entries]),
-                pooled=None
-                if entries[0].pooled is None
-                else torch.cat([entry.pooled for entry in entries]),
-            )
-            for entries in zip(*(text.entries for text in texts), strict=True)
-        )
+def _together(guiders: Sequence[Guider]) -> Guider:
+    """Put the texts of several works in one, entry by entry."""
+    if len(guiders) == 1:
+        return guiders[0]
+    positive = _joined([guider.positive for guider in guiders])
+    negatives = [guider.negative for guider in guiders if guider.negative]
+    return replace(
+        guiders[0], positive=positive, negative=_joined(negatives) if negatives else None
     )
+
+
+def _settled(guider: Guider, height: int, width: int) -> Guider:
+    """Give the areas of texts their places in a latent of this size."""
+    negative = guider.negative or Conditioning(())
+    positive, negative = settled(guider.positive, negative, height, width)
+    return replace(guider, positive=positive, negative=negative if guider.negative else None)
+
+
+def _joined(texts: Sequence[Conditioning]) -> Conditioning:
+    columns = zip(*(text.entries for text in texts), strict=True)
+    return Conditioning(tuple(_stacked(entries) for entries in columns))
+
+
+def _stacked(entries: Sequence[Condition]) -> Condition:
+    pooled = [entry.pooled for entry in entries if entry.pooled is not None]
+    hidden = torch.cat([entry.hidden for entry in entries])
+    return replace(entries[0], hidden=hidden, pooled=torch.cat(pooled) if pooled else None)
 
 
 @torch.no_grad()

@@ -1,17 +1,15 @@
-"""Noise levels: a model's training levels, the schedules over them, and a sampler's share of them.
+"""Schedules over a model's noise levels, and a sampler's share of them.
 
 The rules are those of ComfyUI 0.3.64, so that an image here is an image there. A schedule is the list
-of noise levels (sigma, the standard deviation of the noise on an unscaled latent) that a sampler
-visits, from the noisiest to 0. Computed in float32, as there, so that ties between two training steps
-fall the same way.
+of noise levels that a sampler visits, from the noisiest to 0. Computed in float32, as there, so that
+ties between two training steps fall the same way.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
@@ -21,113 +19,64 @@ from torch import Tensor
 
 from flowdesign.catalog import suggest
 from flowdesign.render.errors import BadWorkflow, UnknownScheduler
+from flowdesign.render.levels import Levels
 
 RHO = 7.0  # Karras et al. 2022 (arXiv 2206.00364), equation 5
 BETA_SHAPE = 0.6  # both parameters of the beta distribution (arXiv 2407.12173)
 LINEAR_PART = 0.025  # of the noise, that the equal steps of linear_quadratic remove
 FULL_DENOISE = 0.9999  # above it a denoise counts as 1
-NEAR_MAXIMUM = 1e-5  # relative; a first level this near the maximum counts as pure noise
 
 
-@dataclass(frozen=True)
-class NoiseLevels:
-    """The noise levels a model was trained at: `betas` from `start` to `end` in `count` steps."""
-
-    start: float = 0.00085
-    end: float = 0.012
-    count: int = 1000
-    scaled: bool = True  # linear in the square root of beta, as Stable Diffusion has it
-
-    @cached_property
-    def _exact(self) -> Tensor:
-        power = 2 if self.scaled else 1
-        ends = self.start ** (1 / power), self.end ** (1 / power)
-        betas = torch.linspace(*ends, self.count, dtype=torch.float64) ** power
-        alphas = torch.cumprod(1 - betas, dim=0)
-        return ((1 - alphas) / alphas).sqrt()
-
-    @cached_property
-    def table(self) -> Tensor:
-        """Sigma of every training step, rising, (count,)."""
-        return self._exact.float()
-
-    @cached_property
-    def logs(self) -> Tensor:
-        """Natural logarithm of the table, (count,)."""
-        return self._exact.log().float()
-
-    @cached_property
-    def smallest(self) -> float:
-        """The least noise a model was trained at."""
-        return float(self.table[0])
-
-    @cached_property
-    def largest(self) -> float:
-        """The most noise a model was trained at."""
-        return float(self.table[-1])
-
-    def at(self, timesteps: Tensor) -> Tensor:
-        """Sigma at fractional timesteps: linear in its logarithm."""
-        low, part = timesteps.floor().long(), timesteps.frac()
-        high = timesteps.ceil().long()
-        return ((1 - part) * self.logs[low] + part * self.logs[high]).exp()
-
-    def timestep(self, sigma: float) -> int:
-        """The training step whose sigma is nearest in logarithm; an integer, never in between."""
-        log = torch.tensor(sigma, dtype=torch.float32).log()
-        return int((log - self.logs).abs().argmin())
+Schedule = Callable[[Levels, int], Tensor]
 
 
-Schedule = Callable[[NoiseLevels, int], Tensor]
-
-
-def normal(levels: NoiseLevels, steps: int) -> Tensor:
+def normal(levels: Levels, steps: int) -> Tensor:
     """Timesteps evenly spaced, both ends included."""
-    return levels.at(torch.linspace(levels.count - 1, 0, steps))
+    return levels.at(torch.linspace(*levels.span, steps))
 
 
-def karras(levels: NoiseLevels, steps: int) -> Tensor:
+def karras(levels: Levels, steps: int) -> Tensor:
     """Evenly spaced in sigma^(1/7)."""
     low, high = levels.smallest ** (1 / RHO), levels.largest ** (1 / RHO)
     return (high + torch.linspace(0, 1, steps) * (low - high)) ** RHO
 
 
-def exponential(levels: NoiseLevels, steps: int) -> Tensor:
+def exponential(levels: Levels, steps: int) -> Tensor:
     """Evenly spaced in the logarithm of sigma."""
     return torch.linspace(math.log(levels.largest), math.log(levels.smallest), steps).exp()
 
 
-def sgm_uniform(levels: NoiseLevels, steps: int) -> Tensor:
+def sgm_uniform(levels: Levels, steps: int) -> Tensor:
     """Timesteps evenly spaced, the last one left out."""
-    return levels.at(torch.linspace(levels.count - 1, 0, steps + 1)[:-1])
+    return levels.at(torch.linspace(*levels.span, steps + 1)[:-1])
 
 
-def simple(levels: NoiseLevels, steps: int) -> Tensor:
+def simple(levels: Levels, steps: int) -> Tensor:
     """Every (count / steps)-th training level, from the noisiest."""
     stride = levels.count / steps
     return levels.table[[levels.count - 1 - int(i * stride) for i in range(steps)]]
 
 
-def ddim_uniform(levels: NoiseLevels, steps: int) -> Tensor:
+def ddim_uniform(levels: Levels, steps: int) -> Tensor:
     """Training levels 1, 1 + k, 1 + 2k, ...: sometimes one or a few more than were asked for."""
     return levels.table[1 :: max(levels.count // steps, 1)].flip(0)
 
 
-def beta(levels: NoiseLevels, steps: int) -> Tensor:
+def beta(levels: Levels, steps: int) -> Tensor:
     """Timesteps at quantiles of a beta distribution: dense at both ends; repeats are dropped."""
     quantiles = 1 - np.linspace(0, 1, steps, endpoint=False)
     places = betaincinv(BETA_SHAPE, BETA_SHAPE, quantiles) * (levels.count - 1)
     return levels.table[list(dict.fromkeys(np.rint(places).astype(int).tolist()))]
 
 
-def kl_optimal(levels: NoiseLevels, steps: int) -> Tensor:
+def kl_optimal(levels: Levels, steps: int) -> Tensor:
     """Evenly spaced in the arc tangent of sigma (arXiv 2404.14507)."""
     part = torch.arange(steps) / max(steps - 1, 1)  # as ComfyUI: linspace differs in the last bit
     low, high = math.atan(levels.smallest), math.atan(levels.largest)
     return (part * low + (1 - part) * high).tan()
 
 
-def linear_quadratic(levels: NoiseLevels, steps: int) -> Tensor:
+def linear_quadratic(levels: Levels, steps: int) -> Tensor:
     """Half of the steps small and equal, down to 0.975 of the most noise, the others ever larger.
 
     Mochi's schedule (Genmo, Apache-2.0), in shares of the most noise.
@@ -158,7 +107,7 @@ SCHEDULES: Mapping[str, Schedule] = MappingProxyType(
 )
 
 
-def schedule(name: str, levels: NoiseLevels, steps: int) -> Tensor:
+def schedule(name: str, levels: Levels, steps: int) -> Tensor:
     """Return the levels of a named schedule, falling, 0 at the end; raises UnknownScheduler."""
     if name not in SCHEDULES:
         raise UnknownScheduler(f"Unknown scheduler '{name}'. {suggest(name, SCHEDULES)}")
@@ -168,12 +117,12 @@ def schedule(name: str, levels: NoiseLevels, steps: int) -> Tensor:
 
 
 @lru_cache(maxsize=256)
-def _schedule(name: str, levels: NoiseLevels, steps: int) -> Tensor:
+def _schedule(name: str, levels: Levels, steps: int) -> Tensor:
     return torch.cat([SCHEDULES[name](levels, steps), torch.zeros(1)])
 
 
 def denoising_levels(
-    name: str, levels: NoiseLevels, steps: int, denoise: float = 1.0, extra_step: bool = False
+    name: str, levels: Levels, steps: int, denoise: float = 1.0, extra_step: bool = False
 ) -> Tensor:
     """Return what a KSampler visits; empty when `denoise` is 0.
 
@@ -199,12 +148,3 @@ def take(sigmas: Tensor, start: int, end: int, leftover_noise: bool) -> Tensor:
         if not leftover_noise:
             sigmas[-1] = 0
     return sigmas[start:] if start < len(sigmas) - 1 else sigmas[:0]
-
-
-def noised(latent: Tensor, noise: Tensor, sigma: float, levels: NoiseLevels) -> Tensor:
-    """Return what a sampler starts from: the (scaled) latent with noise of level `sigma`.
-
-    At the top the model expects unit variance after scaling, so noise counts as sqrt(1 + sigma^2).
-    """
-    at_top = sigma > levels.largest or math.isclose(sigma, levels.largest, rel_tol=NEAR_MAXIMUM)
-    return latent + noise * (math.sqrt(1 + sigma**2) if at_top else sigma)

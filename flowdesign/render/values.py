@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
+from flowdesign.render.levels import FlowLevels
+
 
 @dataclass(frozen=True)
 class LoraUse:
@@ -32,22 +34,32 @@ class FreeU:
 
 @dataclass(frozen=True)
 class Model:
-    """A diffusion model: whose, with which LoRAs in order, and what is patched."""
+    """A diffusion model: whose, with which LoRAs in order, and what is patched.
+
+    `kind` is the folder of its file: checkpoints, or diffusion_models where it stands alone.
+    """
 
     checkpoint: str
     loras: tuple[LoraUse, ...] = ()
     freeu: tuple[FreeU, ...] = ()  # in the order of their nodes
     perturbed: float = 0.0  # scale of PerturbedAttentionGuidance; several nodes add up
     rescale: float | None = None  # multiplier of RescaleCFG
+    kind: str = "checkpoints"
+    levels: FlowLevels | None = None  # of ModelSamplingSD3 and ModelSamplingFlux
 
 
 @dataclass(frozen=True)
 class Clip:
-    """The text encoders of a checkpoint; `skip` -k reads the k-th layer from the end."""
+    """The text encoders of a checkpoint; `skip` -k reads the k-th layer from the end.
+
+    Without a checkpoint they are `files` of their own, for models of a `family`.
+    """
 
     checkpoint: str
     loras: tuple[LoraUse, ...] = ()
     skip: int | None = None
+    files: tuple[str, ...] = ()
+    family: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,6 +98,19 @@ class Area:
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """What SDXL is told of a picture, in pixels; None is what is sampled, or the usual score."""
+
+    width: float | None = None
+    height: float | None = None
+    crop_x: float = 0
+    crop_y: float = 0
+    target_width: float | None = None
+    target_height: float | None = None
+    score: float | None = None  # of the refiner, which knows how much people liked pictures
+
+
+@dataclass(frozen=True)
 class Condition:
     """Encoded texts: hidden (n, tokens, width), pooled (n, width) where the model has it.
 
@@ -100,11 +125,13 @@ class Condition:
     strength: float = 1.0
     start: float = 0.0
     end: float = 1.0
+    sizes: Sizes = Sizes()
+    guidance: float | None = None  # that FLUX.1 dev is told, in place of cfg
 
     @property
-    def when_and_where(self) -> tuple[Area | None, float, float, float]:
+    def besides(self) -> tuple[Area | None, float, float, float, Sizes, float | None]:
         """All but the texts themselves."""
-        return self.area, self.strength, self.start, self.end
+        return self.area, self.strength, self.start, self.end, self.sizes, self.guidance
 
 
 @dataclass(frozen=True)
@@ -112,6 +139,38 @@ class Conditioning:
     """The texts that guide a model; the predictions under several are averaged (`render.areas`)."""
 
     entries: tuple[Condition, ...]
+
+
+@dataclass(frozen=True)
+class Guider:
+    """A model and the texts that guide it; without a negative text it follows the positive alone."""
+
+    model: Model
+    positive: Conditioning
+    negative: Conditioning | None
+    cfg: float
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A seed, and whether noise of it is added first."""
+
+    seed: int
+    added: bool = True
+
+
+@dataclass(frozen=True)
+class SamplerName:
+    """A sampler, by its name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Sigmas:
+    """The noise levels that a sampler visits, falling, (steps + 1,)."""
+
+    values: Tensor
 
 
 @dataclass(frozen=True)

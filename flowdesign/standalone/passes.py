@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from flowdesign.render.sampling import Plan
-from flowdesign.render.sigmas import noised
 from flowdesign.render.values import Model
 from flowdesign.standalone.schedulers import Visit, visit
 from flowdesign.standalone.writing import Pipe, Writing
@@ -25,10 +24,10 @@ def sampled(writing: Writing, inputs: Mapping[str, Any]) -> tuple[str]:
     plan = Plan.advanced(inputs) if advanced else Plan.simple(inputs)
     model: Model = inputs["model"]
     pipe = writing.pipe_of_model(model)
-    sigmas: list[float] = plan.sigmas(pipe.facts.levels).tolist()
+    sigmas: list[float] = plan.sigmas(pipe.levels).tolist()
     if len(sigmas) < 2:
         return (inputs["latent_image"],)
-    made = visit(inputs["sampler_name"], sigmas, pipe.facts.levels)
+    made = visit(inputs["sampler_name"], sigmas, pipe.levels)
     writing.passes += 1
     title = f"pass {writing.passes}: {_title(inputs, len(sigmas) - 1)}"
     _tell(writing, title, made, [*made.differs, *_guidance_differs(model, pipe, inputs["cfg"])])
@@ -99,7 +98,7 @@ def _within_free_u(writing: Writing, model: Model, pipe: Pipe, call: list[str]) 
 
 def _amount(sigma: float, pipe: Pipe) -> float:
     """How much noise a pass starts with: the renderer's rule, asked with a latent of 0 and noise of 1."""
-    return float(noised(torch.zeros(1), torch.ones(1), sigma, pipe.facts.levels))
+    return float(pipe.levels.noised(torch.zeros(1), torch.ones(1), sigma))
 
 
 def _seed(offset: int) -> str:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from flowdesign.render.levels import NoiseLevels
 from flowdesign.render.samplers.uni_pc import LAST, ORDER
-from flowdesign.render.sigmas import NoiseLevels
 
 LEVEL_TOLERANCE = 1e-6  # relative; a noise level this near a training step's is that of the step
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from flowdesign.catalog import Installed
+from flowdesign.render.checkpoint import read_checkpoint
 from flowdesign.render.fidelity import APPROXIMATE, REFUSED, fidelity
+from flowdesign.render.text import embeddings_in
 from flowdesign.standalone.copying import copied, merged
 from flowdesign.standalone.statements import STATEMENTS
 from flowdesign.standalone.writing import Writing
@@ -46,11 +48,38 @@ def write_script(workflow: Workflow, prompt: str, seed: int, models: Installed) 
     label = fidelity(workflow, models)
     if label.label == REFUSED:
         return Script("", tuple(Problem("refused", "", "", reason) for reason in label.reasons))
+    unwritten = tuple(_unwritten(workflow, models))
+    if unwritten:
+        return Script("", unwritten)
     writing = Writing(models, prompt)
     if label.label == APPROXIMATE:
         writing.approximate += label.reasons
     _write_nodes(writing, bind(workflow, PROMPT, 0))
     return Script(_assembled(writing, workflow, prompt, seed))
+
+
+def _unwritten(workflow: Workflow, models: Installed) -> Iterator[Problem]:
+    """Yield what is rendered here and cannot be written with the pipelines of diffusers."""
+    for node in topological_order(workflow, outputs_of(workflow)):
+        class_type, inputs = workflow[node]["class_type"], workflow[node]["inputs"]
+        if class_type not in STATEMENTS:
+            message = f"Node '{node}' ({class_type}) cannot be written as a script for diffusers."
+            yield Problem("not_in_script", node, "", message)
+        elif "ckpt_name" in inputs and not _has_pipeline(inputs["ckpt_name"], models):
+            message = f"'{inputs['ckpt_name']}' cannot be loaded by a script: only diffusers folders of SD 1 and SDXL can."
+            yield Problem("not_in_script", node, "ckpt_name", message)
+        elif embeddings_in(str(inputs.get("text", ""))):
+            message = f"Node '{node}' asks for an embedding, which no script loads."
+            yield Problem("not_in_script", node, "text", message)
+
+
+def _has_pipeline(name: str, models: Installed) -> bool:
+    """Whether a checkpoint is a folder for one of the pipelines that scripts load."""
+    found = read_checkpoint(models.path("checkpoints", name))
+    return found.folder is not None and (found.family, found.pipeline) in (
+        ("sd1", "StableDiffusionPipeline"),
+        ("sdxl", "StableDiffusionXLPipeline"),
+    )
 
 
 def _write_nodes(writing: Writing, workflow: Workflow) -> None:

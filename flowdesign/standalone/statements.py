@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from flowdesign.render.operations import OPERATIONS, Context
+from flowdesign.render.operation import Context
+from flowdesign.render.operations import OPERATIONS
 from flowdesign.render.values import Clip
 from flowdesign.standalone.passes import sampled
 from flowdesign.standalone.writing import RESIZE, Pipe, Writing
@@ -75,8 +76,7 @@ def _is_stock(text: str, clip: Clip, pipe: Pipe) -> bool:
     known = STOCK_LAYERS if pipe.facts.is_xl else (None,)
     if clip.skip not in known or "(" in text or ")" in text:
         return False
-    parts = (part.replace("text_encoder", "tokenizer") for part in pipe.facts.text_encoders)
-    folders = [pipe.facts.folder / part for part in parts]
+    folders = [part.tokenizer for part in pipe.facts.texts if part.tokenizer is not None]
     if "tokenizer" in pipe.facts.own_parts and not all(map(_frames, folders)):
         return False
     if len(text.encode()) <= MOST_STOCK:  # a token has a byte at least

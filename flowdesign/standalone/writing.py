@@ -9,15 +9,10 @@ from typing import Any
 
 from flowdesign.catalog import Installed
 from flowdesign.headers import SUFFIX
+from flowdesign.render.checkpoint import CODECS, Checkpoint, read_checkpoint
 from flowdesign.render.fidelity import weights_of
-from flowdesign.render.files import (
-    CODECS,
-    Checkpoint,
-    read_checkpoint,
-    read_header,
-    read_json,
-    read_vae,
-)
+from flowdesign.render.files import read_header, read_json
+from flowdesign.render.levels import NoiseLevels
 from flowdesign.render.lora import match
 from flowdesign.render.values import Clip, LoraUse, Model, Vae
 
@@ -45,6 +40,12 @@ class Pipe:
     model_loras: tuple[LoraUse, ...] | None = None
     clip_loras: tuple[LoraUse, ...] | None = None
     perturbed: bool = False
+
+    @property
+    def levels(self) -> NoiseLevels:
+        """The noise levels it was trained at; a flow has no script."""
+        assert isinstance(self.facts.levels, NoiseLevels), "write_script refuses flows"
+        return self.facts.levels
 
 
 @dataclass
@@ -140,7 +141,8 @@ class Writing:
         return found
 
     def _load_pipe(self, pipe: Pipe) -> Iterator[str]:
-        path = pipe.facts.folder
+        path, codec = pipe.facts.folder, pipe.facts.codec
+        assert path is not None and codec is not None, "write_script refuses single files"
         kind = self.diffusers(_PIPELINES[pipe.facts.is_xl, pipe.perturbed])
         options = ["dtype=torch.float32"]
         if not pipe.facts.is_xl:
@@ -149,7 +151,7 @@ class Writing:
             options.append('pag_applied_layers="mid"')
         if _only_half(path / "unet"):
             options.append('variant="fp16"')
-        if read_vae(path / "vae")["_class_name"] != CODECS[0]:
+        if codec.settings()["_class_name"] != CODECS[0]:
             self.call(CODECS[1], CODEC)
             yield f"# {path.name} names the module of its image codec: here that is this script."
             yield f"sys.modules.setdefault({CODEC!r}, sys.modules[__name__])"
@@ -159,7 +161,7 @@ class Writing:
         yield ").to(DEVICE)"
         yield from self._load_loras(pipe)
         if pipe.model_loras is not None:  # a pipeline that samples
-            yield f"trained_{pipe.name.rpartition('_')[2]} = {_trained(pipe.facts)}"
+            yield f"trained_{pipe.name.rpartition('_')[2]} = {_trained(pipe)}"
 
     def _load_loras(self, pipe: Pipe) -> Iterator[str]:
         """Load each LoRA as an adapter, then weigh them; the sum does not depend on their order.
@@ -170,7 +172,9 @@ class Writing:
         uses = (*_of(pipe.model_loras), *_of(pipe.clip_loras))
         for name in dict.fromkeys(use.name for use in uses):
             path, adapter = self.models.path("loras", name), f"lora_{len(weights) + 1}"
-            found = match(read_header(path)[0], weights_of(pipe.facts)).pairs
+            found = match(
+                read_header(path)[0], weights_of([pipe.facts.network, *pipe.facts.texts])
+            ).pairs
             parts = [part for part, changed in found.items() if changed]
             if parts:
                 yield f"{pipe.name}.load_lora_weights({_path(path)}, adapter_name={adapter!r})"
@@ -191,14 +195,14 @@ def _strength(name: str, part: str, pipe: Pipe) -> float:
     return float(sum(use.strength for use in uses if use.name == name))
 
 
-def _trained(facts: Checkpoint) -> dict[str, Any]:
+def _trained(pipe: Pipe) -> dict[str, Any]:
     """How a model was trained, in the words of every scheduler."""
     return {
-        "beta_start": facts.levels.start,
-        "beta_end": facts.levels.end,
-        "beta_schedule": "scaled_linear" if facts.levels.scaled else "linear",
-        "num_train_timesteps": facts.levels.count,
-        "prediction_type": facts.prediction,
+        "beta_start": pipe.levels.start,
+        "beta_end": pipe.levels.end,
+        "beta_schedule": "scaled_linear" if pipe.levels.scaled else "linear",
+        "num_train_timesteps": pipe.levels.count,
+        "prediction_type": pipe.facts.prediction,
     }
 
 

@@ -4,7 +4,7 @@ A workflow is ``{id: {"class_type": ..., "inputs": {...}}}``, and a link is ``[i
 An *unbound* workflow holds ``{prompt}`` where the prompt goes, and 0 for every seed.
 """
 
-from flowdesign.workflow.binding import PROMPT, bind, unbind
+from flowdesign.workflow.binding import PROMPT, TEXTS, bind, unbind
 from flowdesign.workflow.description import describe
 from flowdesign.workflow.graph import (
     DependencyCycle,
@@ -18,6 +18,7 @@ from flowdesign.workflow.graph import (
     topological_order,
     workflow_hash,
 )
+from flowdesign.workflow.passes import SAMPLERS, guiding, settings
 from flowdesign.workflow.problems import OF_VALUES, MoreProblems, Problem, limited, show, total
 from flowdesign.workflow.sizes import LEAST_LATENT_SIDE, VAE_FACTOR, Size, asked_size, sizes
 from flowdesign.workflow.validation import MAX_ID, MAX_NODES, every_problem, validate
@@ -28,6 +29,8 @@ __all__ = [
     "MAX_NODES",
     "OF_VALUES",
     "PROMPT",
+    "SAMPLERS",
+    "TEXTS",
     "VAE_FACTOR",
     "DependencyCycle",
     "MoreProblems",
@@ -40,10 +43,12 @@ __all__ = [
     "describe",
     "digests",
     "every_problem",
+    "guiding",
     "is_link",
     "limited",
     "nodes_of",
     "outputs_of",
+    "settings",
     "show",
     "sizes",
     "source",

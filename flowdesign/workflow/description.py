@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from flowdesign.catalog import PREFIXES
-from flowdesign.workflow.binding import PROMPT, SEEDS
+from flowdesign.workflow.binding import PROMPT, TEXTS
 from flowdesign.workflow.graph import Workflow, outputs_of, source, topological_order
+from flowdesign.workflow.passes import SAMPLERS, guiding, settings
+from flowdesign.workflow.sizes import EMPTY_LATENTS
 
 _BACK = {  # the input that leads back along latents and images
-    "KSampler": "latent_image",
-    "KSamplerAdvanced": "latent_image",
+    **dict.fromkeys(SAMPLERS, "latent_image"),
     "VAEDecode": "samples",
     "VAEEncode": "pixels",
     "LatentUpscaleBy": "samples",
@@ -32,7 +33,7 @@ def describe(workflow: Workflow) -> str:
 
 def _output(workflow: Workflow, output: str) -> str:
     order = topological_order(workflow, [output])
-    samplers = [node for node in order if workflow[node]["class_type"] in SEEDS]
+    samplers = [node for node in order if workflow[node]["class_type"] in SAMPLERS]
     parts: list[str] = []
     said = ""
     for sampler in samplers:
@@ -51,11 +52,11 @@ def _first_pass(workflow: Workflow, sampler: str, order: list[str]) -> str:
     checkpoint = _checkpoint(workflow, sampler)
     head = f"{checkpoint} with {', '.join(changes)}" if changes else checkpoint
     parts = [head, *_texts(workflow, sampler), *_resizes(workflow, sampler)]
-    return ", ".join([*parts, _steps(workflow[sampler]["inputs"])])
+    return ", ".join([*parts, _steps(settings(workflow, sampler))])
 
 
 def _later_pass(workflow: Workflow, sampler: str, checkpoint: str) -> str:
-    parts = [*_resizes(workflow, sampler), _steps(workflow[sampler]["inputs"])]
+    parts = [*_resizes(workflow, sampler), _steps(settings(workflow, sampler))]
     return " and ".join(parts) + (f" on {checkpoint}" if checkpoint else "")
 
 
@@ -70,14 +71,15 @@ def _steps(inputs: dict[str, Any]) -> str:
 
 def _models(workflow: Workflow, sampler: str) -> Iterator[dict[str, Any]]:
     """Yield the nodes that make a sampler's model, the checkpoint loader last."""
-    link = source(workflow, sampler, "model")
+    link = guiding(workflow, sampler, "model")
     while link:
         yield workflow[link[0]]
         link = source(workflow, link[0], "model")
 
 
 def _checkpoint(workflow: Workflow, sampler: str) -> str:
-    return str(list(_models(workflow, sampler))[-1]["inputs"]["ckpt_name"])
+    inputs = list(_models(workflow, sampler))[-1]["inputs"]
+    return str(inputs.get("ckpt_name") or inputs["unet_name"])
 
 
 def _changes(workflow: Workflow, sampler: str) -> list[str]:
@@ -87,12 +89,14 @@ def _changes(workflow: Workflow, sampler: str) -> list[str]:
 
 def _change(node: dict[str, Any]) -> str:
     inputs = node["inputs"]
-    if node["class_type"] == "LoraLoader":
+    if "lora_name" in inputs:
         return f"LoRA {inputs['lora_name']} ({inputs['strength_model']:g})"
     if node["class_type"] == "PerturbedAttentionGuidance":
         return f"perturbed attention ({inputs['scale']:g})"
     if node["class_type"] == "RescaleCFG":
         return f"cfg rescale ({inputs['multiplier']:g})"
+    if node["class_type"].startswith("ModelSampling"):
+        return f"noise shifted by {inputs.get('shift', inputs.get('max_shift')):g}"
     return "FreeU ({})".format(", ".join(f"{inputs[name]:g}" for name in ("b1", "b2", "s1", "s2")))
 
 
@@ -120,22 +124,23 @@ def _texts(workflow: Workflow, sampler: str) -> Iterator[str]:
 
 
 def _zeroed(workflow: Workflow, sampler: str) -> bool:
-    link = source(workflow, sampler, "negative")
+    link = guiding(workflow, sampler, "negative")
     return link is not None and workflow[link[0]]["class_type"] == "ConditioningZeroOut"
 
 
 def _behind(workflow: Workflow, sampler: str, name: str) -> list[str]:
     """Return the texts behind a conditioning input."""
-    link = source(workflow, sampler, name)
+    link = guiding(workflow, sampler, name)
     order = topological_order(workflow, [link[0]]) if link else []
-    return [str(workflow[n]["inputs"]["text"]) for n in order if "text" in workflow[n]["inputs"]]
+    texts = [(n, TEXTS.get(workflow[n]["class_type"], ())) for n in order]
+    return [str(workflow[n]["inputs"][name]) for n, names in texts for name in names[:1]]
 
 
 def _resizes(workflow: Workflow, node: str) -> list[str]:
     """Return the first size, or the resizes, between a node and the sampler before it."""
     found: list[str] = []
     link = source(workflow, node, _BACK[workflow[node]["class_type"]])
-    while link and workflow[link[0]]["class_type"] not in SEEDS:
+    while link and workflow[link[0]]["class_type"] not in SAMPLERS:
         text = _resize(workflow, link[0])
         found += [text] if text else []
         name = _BACK.get(workflow[link[0]]["class_type"])
@@ -146,7 +151,7 @@ def _resizes(workflow: Workflow, node: str) -> list[str]:
 def _resize(workflow: Workflow, node: str) -> str:
     class_type, inputs = workflow[node]["class_type"], workflow[node]["inputs"]
     space = "latent" if class_type.startswith("Latent") else "image"
-    if class_type == "EmptyLatentImage":
+    if class_type in EMPTY_LATENTS:
         batch = f" ({inputs['batch_size']} images)" if inputs["batch_size"] > 1 else ""
         return f"{inputs['width']}x{inputs['height']}{batch}"
     if class_type == "ImageUpscaleWithModel":

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from flowdesign.workflow.graph import Workflow
+from flowdesign.workflow.passes import SAMPLERS, settings
 from flowdesign.workflow.problems import Problem, show
 from flowdesign.workflow.sizes import sizes
 
@@ -21,7 +22,7 @@ def over_limits(workflow: Workflow) -> Iterator[Problem]:
         if size.fault:
             message = f"Node {show(node)} ({workflow[node]['class_type']}): {size.fault}"
             yield Problem("too_many_pixels", node, "", message)
-    samplers = {n: each["inputs"] for n, each in workflow.items() if "steps" in each["inputs"]}
+    samplers = {n: settings(workflow, n) for n, each in workflow.items() if _samples(each)}
     yield from _too_long(samplers)
     work = sum(_taken(s) * found[n].pixels for n, s in samplers.items() if n in found)
     if work > MAX_WORK:
@@ -30,6 +31,10 @@ def over_limits(workflow: Workflow) -> Iterator[Problem]:
             f"most {MAX_WORK // 10**6:,} million are allowed, as of 1,000 steps at 1024x1024."
         )
         yield Problem("too_much_sampling", "", "", message)
+
+
+def _samples(node: dict[str, Any]) -> bool:
+    return node["class_type"] in SAMPLERS
 
 
 def _too_long(samplers: dict[str, dict[str, Any]]) -> Iterator[Problem]:

@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 from flowdesign.catalog import asset
 from flowdesign.workflow.graph import Workflow, source, topological_order
+from flowdesign.workflow.passes import SAMPLERS
 
 VAE_FACTOR = 8  # pixels of an image per latent element, per side: ComfyUI's latents assume it
 LEAST_LATENT_SIDE = 64  # pixels; LatentUpscale asks for no less
 UNKNOWN_SCALE = 4  # assumed of an upscale model that the catalogue does not know
+EMPTY_LATENTS = ("EmptyLatentImage", "EmptySD3LatentImage")
 MAX_PIXELS = {"LATENT": 2048 * 2048, "IMAGE": 4096 * 4096}
 
 
@@ -47,7 +49,7 @@ def sizes(workflow: Workflow) -> dict[str, Size]:
     found: dict[str, Size] = {}
     for node in topological_order(workflow):
         class_type, inputs = workflow[node]["class_type"], workflow[node]["inputs"]
-        if class_type == "EmptyLatentImage":
+        if class_type in EMPTY_LATENTS:
             side = [int(inputs[name]) // VAE_FACTOR * VAE_FACTOR for name in ("width", "height")]
             found[node] = Size(side[0], side[1], int(inputs["batch_size"]), "LATENT")
         elif class_type in _RULES:
@@ -121,8 +123,7 @@ def _image_by_model(before: Size, inputs: dict[str, Any], workflow: Workflow) ->
 
 
 _RULES: dict[str, tuple[str, Callable[[Size, dict[str, Any], Workflow], Size]]] = {
-    "KSampler": ("latent_image", _same),
-    "KSamplerAdvanced": ("latent_image", _same),
+    **dict.fromkeys(SAMPLERS, ("latent_image", _same)),
     "VAEDecode": ("samples", _decode),
     "VAEEncode": ("pixels", _encode),
     "LatentUpscaleBy": ("samples", _latent_by),

@@ -174,6 +174,8 @@ def _value_fault(declared: Input, value: object, models: Installed) -> tuple[str
         return _choice_fault(declared, value, models)
     if declared.type == "STRING":
         return _text_fault(declared, value)
+    if declared.type == "BOOLEAN":
+        return _switch_fault(declared, value)
     return _number_fault(declared, value)
 
 
@@ -204,6 +206,12 @@ def _text_fault(declared: Input, value: object) -> tuple[str, str]:
         message = f"{show(value)} leaves the output folder; use a name without '..'."
         return "unsafe_path", message
     return "", ""
+
+
+def _switch_fault(declared: Input, value: object) -> tuple[str, str]:
+    if isinstance(value, bool):
+        return "", ""
+    return "invalid_input_type", f"'{declared.name}' takes true or false, not {show(value)}."
 
 
 def _escapes(path: str) -> bool:

@@ -29,6 +29,12 @@ class Sampler:
     noise: str = "none"  # none, normal or brownian
     extra_step: bool = False  # compute one step more and leave the penultimate level out
     evaluations: int = 1  # of the model, per step
+    flow: Function | None = None  # in place of `run` for flow matching, where noise is mixed in
+
+    @property
+    def for_flow(self) -> Function | None:
+        """What runs on a flow-matching model; None where its noise would be of the wrong measure."""
+        return self.run if self.noise == "none" else self.flow
 
     def noise_for(self, seeds: Sequence[int], x: Tensor, sigmas: Tensor) -> Noise:
         """Return the source of noise for a run from x over sigmas, one seed per image."""
@@ -40,14 +46,16 @@ class Sampler:
 SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
     {
         "euler": Sampler(single.euler),
-        "euler_ancestral": Sampler(noisy.euler_ancestral, "normal"),
+        "euler_ancestral": Sampler(
+            noisy.euler_ancestral, "normal", flow=noisy.euler_ancestral_flow
+        ),
         "heun": Sampler(single.heun, evaluations=2),
         "dpmpp_2m": Sampler(multi.dpmpp_2m),
         "dpmpp_2m_sde": Sampler(noisy.dpmpp_2m_sde, "brownian"),
         "dpmpp_sde": Sampler(noisy.dpmpp_sde, "brownian", evaluations=2),
         "ddim": Sampler(single.euler),
         "uni_pc": Sampler(uni_pc, extra_step=True),
-        "lcm": Sampler(noisy.lcm, "normal"),
+        "lcm": Sampler(noisy.lcm, "normal", flow=noisy.lcm_flow),
         "heunpp2": Sampler(single.heunpp2, evaluations=3),
         "dpm_2": Sampler(single.dpm_2, extra_step=True, evaluations=2),
         "dpm_2_ancestral": Sampler(noisy.dpm_2_ancestral, "normal", extra_step=True, evaluations=2),

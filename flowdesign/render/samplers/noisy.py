@@ -31,6 +31,19 @@ def euler_ancestral(model: Model, x: Tensor, sigmas: Tensor, noise: Noise) -> Te
     return x
 
 
+def euler_ancestral_flow(model: Model, x: Tensor, sigmas: Tensor, noise: Noise) -> Tensor:
+    """The same where x is sigma noise + (1 - sigma) latent: the latent's share is scaled as well."""
+    for sigma, following in steps(sigmas):
+        denoised = model(x, sigma)
+        if following == 0:
+            return denoised
+        down = following * following / sigma
+        share = (1 - following) / (1 - down)
+        up = math.sqrt(max(following**2 - (down * share) ** 2, 0.0))
+        x = blend(x, denoised, down / sigma) * share + noise(sigma, following) * up
+    return x
+
+
 def dpm_2_ancestral(model: Model, x: Tensor, sigmas: Tensor, noise: Noise) -> Tensor:
     """Follow the slope at the middle of each step beyond the next level, then add noise up to it."""
     for sigma, following in steps(sigmas):
@@ -173,4 +186,13 @@ def lcm(model: Model, x: Tensor, sigmas: Tensor, noise: Noise) -> Tensor:
         x = model(x, sigma)
         if following > 0:
             x = x + noise(sigma, following) * following
+    return x
+
+
+def lcm_flow(model: Model, x: Tensor, sigmas: Tensor, noise: Noise) -> Tensor:
+    """The same where x is sigma noise + (1 - sigma) latent."""
+    for sigma, following in steps(sigmas):
+        x = model(x, sigma)
+        if following > 0:
+            x = following * noise(sigma, following) + (1 - following) * x
     return x
