@@ -15,10 +15,10 @@ from PIL import Image
 from shipped import needs_models, needs_policy
 from toys import every_model
 
-from flowdesign import __main__ as cli
 from flowdesign import comfy, runs
 from flowdesign.__main__ import main
 from flowdesign.catalog import known_assets
+from flowdesign.commands import designing, training
 from flowdesign.config import Step
 from flowdesign.tokens import VOCABULARY, Automaton, decode, random_sentence
 from flowdesign.workflow import Workflow, bind
@@ -166,7 +166,7 @@ def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPa
     def faulty(file: Path) -> None:
         raise ValueError("zip() argument 2 is shorter than argument 1")
 
-    monkeypatch.setattr(cli, "restore", faulty)
+    monkeypatch.setattr(designing, "restore", faulty)
     with pytest.raises(ValueError, match="shorter"):
         main(["validate", __file__])
 
@@ -242,7 +242,7 @@ def test_stored_figures_are_printed_without_torch(
 def test_the_figures_of_a_policy_are_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr(training, "CHECKPOINTS", tmp_path)
     (tmp_path / "mine").mkdir()
     status, out, _ = run(capsys, "sft", "--run", "mine", "--report", "--json")
     assert status == 1 and "sft --measure" in json.loads(out)["error"]
@@ -276,7 +276,7 @@ def test_a_signal_stops_the_zoo_after_its_step(
         assert runs.execute(tmp_path / "mine", work).state == "stopped"
         return 0
 
-    monkeypatch.setattr(cli, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr(training, "CHECKPOINTS", tmp_path)
     monkeypatch.setattr("flowdesign.zoo.command.command", command)
     before = signal.getsignal(number)
     assert main(["zoo", "--run", "mine"]) == 0

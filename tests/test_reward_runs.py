@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from scipy import stats
 
 from flowdesign import __main__, runs
+from flowdesign.commands import training
 from flowdesign.config import RewardConfig
 from flowdesign.records import Record, Vote
 from flowdesign.reward import baselines
@@ -217,7 +218,7 @@ def test_the_card_understands_a_real_report(trained: Path) -> None:
 
 
 def call(folder: Path, monkeypatch: Any, capsys: Any, *words: str) -> tuple[int, str, str]:
-    monkeypatch.setattr(__main__, "CHECKPOINTS", folder.parent)
+    monkeypatch.setattr(training, "CHECKPOINTS", folder.parent)
     code = __main__.main(["reward", "--run", folder.name, *words])
     said = capsys.readouterr()
     return code, said.out, said.err
