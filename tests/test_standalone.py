@@ -210,6 +210,31 @@ def test_loras_have_a_strength_for_the_model_and_one_for_the_text(
     assert distance.max() <= 1 and (distance == 0).mean() > 0.99
 
 
+def test_averaged_texts_are_exact_and_areas_are_named(models: Installed, tmp_path: Path) -> None:
+    workflow = txt2img("tiny_sdxl", "{prompt}", seed=0)
+    workflow["both"] = node(
+        "ConditioningAverage", conditioning_to=["yes", 0], conditioning_from=["no", 0],
+        conditioning_to_strength=0.6,
+    )  # fmt: skip
+    workflow["sample"]["inputs"]["positive"] = ["both", 0]
+    distance, header = differences(workflow, models, tmp_path)
+    assert "Approximate" not in header and distance.max() <= 1
+    area = {"width": 64, "height": 64, "x": 0, "y": 0, "strength": 1.0}
+    workflow["part"] = node("ConditioningSetArea", conditioning=["both", 0], **area)
+    workflow["sample"]["inputs"]["positive"] = ["part", 0]
+    text = " ".join(write_script(workflow, PROMPT, SEED, models).text.split())
+    assert "ConditioningSetArea lets a text count in a part of the image" in text
+
+
+def test_a_node_that_no_script_can_say_is_a_problem(
+    models: Installed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rest = {name: row for name, row in STATEMENTS.items() if name != "VAEDecode"}
+    monkeypatch.setattr("flowdesign.standalone.script.STATEMENTS", rest)
+    made = write_script(txt2img("tiny_sd15"), PROMPT, SEED, models)
+    assert not made.text and "(VAEDecode) cannot be written" in made.problems[0].message
+
+
 def test_combined_texts_and_a_small_cfg_are_named(models: Installed) -> None:
     workflow = txt2img("tiny_sd15", cfg=0.5)
     workflow["both"] = node(

@@ -14,6 +14,7 @@ import torch
 from diffusers.pipelines.pag.pag_utils import PAGMixin
 from PIL import Image as Pillow
 from torch import Tensor
+from torch.nn import functional
 
 from flowdesign.render.resize import tiled
 from flowdesign.render.text import Encoder, Special
@@ -57,6 +58,13 @@ def concat(first: Text, second: Text) -> Text:
 def zeros(text: Text) -> Text:
     """A text of the same shape that says nothing."""
     return torch.zeros_like(text[0]), None if text[1] is None else torch.zeros_like(text[1])
+
+
+def average(first: Text, second: Text, share: float) -> Text:
+    """A share of the first text and the rest of the second, cut or filled with zeros to its length."""
+    fitted = functional.pad(second[0], (0, 0, 0, first[0].shape[1] - second[0].shape[1]))
+    pooled = None if first[1] is None else share * first[1] + (1 - share) * second[1]
+    return share * first[0] + (1 - share) * fitted, pooled
 
 
 def mean(first: Text, second: Text) -> Text:

@@ -112,6 +112,24 @@ def _combine(writing: Writing, inputs: Inputs) -> Outputs:
     return (writing.let("text", f"{writing.call('mean')}({pair})"),)
 
 
+def _average(writing: Writing, inputs: Inputs) -> Outputs:
+    pair = f"{inputs['conditioning_to']}, {inputs['conditioning_from']}"
+    share = float(inputs["conditioning_to_strength"])
+    return (writing.let("text", f"{writing.call('average')}({pair}, {share})"),)
+
+
+def _everywhere(class_type: str, what: str) -> Statement:
+    """A text that counts for a part of the image or of the noise: here it counts as any other."""
+
+    def passed_on(writing: Writing, inputs: Inputs) -> Outputs:
+        writing.approximate.append(
+            f"{class_type} {what}, which no stock pipeline does; here it counts as any other text"
+        )
+        return (inputs["conditioning"],)
+
+    return passed_on
+
+
 def _zero_out(writing: Writing, inputs: Inputs) -> Outputs:
     return (writing.let("text", f"{writing.call('zeros')}({inputs['conditioning']})"),)
 
@@ -203,6 +221,16 @@ STATEMENTS: Mapping[str, Statement] = MappingProxyType(
         "ConditioningConcat": _concat,
         "ConditioningCombine": _combine,
         "ConditioningZeroOut": _zero_out,
+        "ConditioningAverage": _average,
+        **{
+            f"ConditioningSet{name}": _everywhere(f"ConditioningSet{name}", what)
+            for name, what in (
+                ("Area", "lets a text count in a part of the image"),
+                ("AreaPercentage", "lets a text count in a part of the image"),
+                ("AreaStrength", "weighs a text among others"),
+                ("TimestepRange", "lets a text count for a part of the noise"),
+            )
+        },
         "EmptyLatentImage": _empty_latent,
         "LatentUpscaleBy": _scale_latent,
         "LatentUpscale": _resize_latent,
