@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from collect_toys import ToyRecipe, small
 from run_toys import wait_for_steps
-from toys import every_model
+from toys import OTHERWISE, every_model
 
 from flowdesign import runs
 from flowdesign.catalog import installed
@@ -116,7 +116,7 @@ def test_what_the_store_has_from_another_run_is_skipped(tmp_path: Path) -> None:
 def test_other_models_under_the_same_names_are_other_records(tmp_path: Path, models: Path) -> None:
     run(small("first", tmp_path / "records"), tmp_path / "first")
     for file in models.glob("checkpoints/*"):
-        file.write_bytes(b"trained again")
+        file.write_bytes(OTHERWISE)
     run(small("second", tmp_path / "records"), tmp_path / "second")
     assert len(stored(tmp_path / "records")) == 2 * IMAGES
 

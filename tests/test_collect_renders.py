@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from collect_toys import small, tiny_catalogue, use_models
 from PIL import Image
-from toys import NO_TENSORS, every_model
+from toys import NO_TENSORS, OTHERWISE, every_model
 
 from flowdesign import comfy, runs
 from flowdesign.catalog import Installed, installed
@@ -166,10 +166,9 @@ def test_hashes_follow_the_content_of_the_files(
     hashes = ModelHashes(installed())
     before = hashes.hash("checkpoints", "mini_flat")
     assert before == hashlib.sha256(NO_TENSORS).hexdigest()
-    other = (4).to_bytes(8, "little") + b"{  }"
-    (models / "checkpoints" / "mini_flat.safetensors").write_bytes(other)
+    (models / "checkpoints" / "mini_flat.safetensors").write_bytes(OTHERWISE)
     after = hashes.hash("checkpoints", "mini_flat")
-    assert after == hashlib.sha256(other).hexdigest() != before
+    assert after == hashlib.sha256(OTHERWISE).hexdigest() != before
 
 
 def test_the_hash_of_a_folder_depends_on_names_and_contents(tiny: Path, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def write_tiny_base(folder: Path) -> Path:
 
 
 NO_TENSORS = (2).to_bytes(8, "little") + b"{}"  # a whole safetensors file
+OTHERWISE = (4).to_bytes(8, "little") + b"{  }"  # and another one, of other bytes
 
 
 def every_model(folder: Path) -> Path:
