@@ -42,7 +42,7 @@ def quick(name: str) -> list[Stage]:
         sft={"steps": 40, "warmup": 4, "evaluate_every": 40},
         warm={"steps": 6, "sweeps": 1, "prompts": 8, "evaluate_every": 6},
         scored={"steps": 20, "warmup": 4, "evaluate_every": 20},
-        grpo={"steps": 8, "layers": 10, "judged": 8, "evaluate_every": 8},
+        grpo={"steps": 8, "prompts": 4, "judged": 8, "evaluate_every": 8},
         evaluate={
             "prompt_count": 8, "curve_prompts": 8, "seeds": 2, "choose_prompts": 4, "table_prompts": 8,
             "table_workflows": 4, "searched": 2, "rounds": 1, "tries": 2, "free": 20, "best_of": 4,
@@ -60,7 +60,7 @@ def laptop(name: str) -> list[Stage]:
         sft={"steps": 120},
         warm={"steps": 40},
         scored={"steps": 60},
-        grpo={"steps": 60, "layers": 10},
+        grpo={"steps": 30},
         evaluate={
             "prompt_count": 60, "curve_prompts": 30, "seeds": 2, "choose_prompts": 16, "table_prompts": 24,
             "table_workflows": 16, "searched": 8, "rounds": 3, "tries": 4, "free": 60, "scales": "1.5,2,3",
@@ -84,7 +84,7 @@ def full(name: str) -> list[Stage]:
         sft={"base": "meta-llama/Llama-3.1-8B-Instruct", "device": "cuda", "steps": 4000},
         warm={"device": "cuda", "steps": 400},
         scored={"base": "meta-llama/Llama-3.1-8B-Instruct", "device": "cuda", "steps": 1000},
-        grpo={"device": "cuda", "steps": 1000},
+        grpo={"device": "cuda", "steps": 1000, "prompts": 16, "layers": 0, "lora_rate": 5e-5, "rows_rate": 2e-4},
         evaluate={**scorers, **rendering, "prompt_count": 500},
         seeds=3,
     )  # fmt: skip
@@ -96,6 +96,10 @@ PRESETS: Mapping[str, Stages] = {"quick": quick, "laptop": laptop, "full": full}
 _WARM = {
     "warm": 1.0, "heat": 0.03, "sweeps": 3, "judges": 2, "prompts": 16, "sentences": 2, "warmup": 5,
     "rows_rate": 2e-3, "grammar_weight": 1.0, "save_every": 15, "threads": 2,
+}  # fmt: skip
+_GRPO = {
+    "threads": 2, "prompts": 12, "layers": 10, "at_once": 6, "lora_rate": 6e-4, "rows_rate": 1.2e-3,
+    "warmup": 3, "divergence": 0.03, "entropy": 0.06, "least_entropy": 0.45, "save_every": 5,
 }  # fmt: skip
 _SCORED = {"scored": 1.0, "records": "shipped", "prompts": 16, "sentences": 2, "threads": 2}
 
@@ -125,7 +129,7 @@ def _chain(
         Stage("sft", build(SFTConfig, of_warm), "a warm start on workflows that a search finds"),
         *(
             Stage("grpo", build(GRPOConfig, {
-                "threads": 2, "start": run["warm"], **learns, **grpo, "run": one, "seed": seed,
+                **_GRPO, "start": run["warm"], **learns, **grpo, "run": one, "seed": seed,
             }), "phase 2: GRPO against the ensemble")
             for seed, one in enumerate(grpos)
         ),

@@ -40,7 +40,7 @@ ENSEMBLE = Thing("reward ensemble", REWARD_FILE)
 STORE = Thing("store of records", RECORDS_FILE)
 
 # What comes with FlowDesign: to be looked at, not to be changed or removed.
-SHIPPED = frozenset({"policy_sft", "policy_grpo", "reward"})
+SHIPPED = frozenset({"policy_sft", "policy_warm", "policy_grpo", "reward"})
 
 
 @dataclass(frozen=True)
@@ -279,14 +279,22 @@ KINDS: tuple[Kind, ...] = (
         GRPOConfig,
         ("start", "reward", "steps", "prompts", "group", "contrast"),
         (
-            Preset("Laptop", "from the shipped policy, on two CPU cores", {"threads": 2}),
+            Preset(
+                "Laptop",
+                "as the shipped policy was made, from the shipped warm start, on two CPU cores",
+                {
+                    "start": "policy_warm", "steps": 30, "prompts": 12, "layers": 10, "at_once": 6,
+                    "lora_rate": 6e-4, "rows_rate": 1.2e-3, "warmup": 3, "divergence": 0.03,
+                    "entropy": 0.06, "least_entropy": 0.45, "save_every": 5, "threads": 2,
+                },
+            ),
             Preset(
                 "Quick demo",
                 "a few minutes on two CPU cores: the reward begins to rise, from where the newest quick "
                 "demo of SFT ended, or else from the shipped policy",
                 {
-                    "steps": 30, "prompts": 4, "group": 6, "evaluate_every": 10, "lora_rate": 1e-3,
-                    "judged": 16, "threads": 2,
+                    "steps": 20, "prompts": 6, "group": 6, "layers": 10, "evaluate_every": 10,
+                    "lora_rate": 1e-3, "judged": 8, "warmup": 2, "entropy": 0.06, "threads": 2,
                 },
                 ("start", "sft", "Quick demo"),
             ),
