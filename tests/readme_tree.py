@@ -21,6 +21,7 @@ FIRST = (
     ("assets/", "the page's styles and scripts, the zoo's figures and contact sheets, the shipped records"),
     ("checkpoints/miniature/", "the zoo, in ComfyUI's folders"),
     ("checkpoints/policy_sft/", "the first policy: adapter, token rows, vocabulary and curves"),
+    ("checkpoints/policy_warm/", "what a warm start made of it, with workflows that a search found"),
     ("checkpoints/reward/", "the reward ensemble: six members, vocabulary, figures, its worst misses and curves"),
     ("flowdesign/", "in the order in which data flows"),
 )  # fmt: skip
