@@ -22,6 +22,7 @@ FIRST = (
     ("checkpoints/miniature/", "the zoo, in ComfyUI's folders"),
     ("checkpoints/policy_sft/", "the first policy: adapter, token rows, vocabulary and curves"),
     ("checkpoints/policy_warm/", "what a warm start made of it, with workflows that a search found"),
+    ("checkpoints/policy_grpo/", "what GRPO made of that: the policy that the page uses"),
     ("checkpoints/reward/", "the reward ensemble: six members, vocabulary, figures, its worst misses and curves"),
     ("flowdesign/", "in the order in which data flows"),
 )  # fmt: skip

@@ -17,9 +17,9 @@ carries the whole workflow.</li>
 <p>The image models are miniatures trained by this project: simple shapes in a few styles, 64 to 128 pixels
 wide before upscaling, small enough for two CPU cores. Each is a specialist, so the choice of workflow matters: a workflow that
 is right for one prompt is wrong for another.</p>
-<p>The policy has learned the language of workflows from random examples, not yet which workflow suits which prompt.
-That comes with reward training (GRPO); until then the guidance slider is switched off, and designs for the same
-prompt differ widely in quality.</p>
+<p>The policy has learned the language of workflows from random examples (SFT), and from a reward ensemble which
+workflow suits which prompt (GRPO), without rendering. The guidance slider goes from the first (0) to the second (1) and
+beyond; below 1 designs for the same prompt differ widely in quality.</p>
 <h2>Files</h2>
 <p>Drop a PNG from here, or a PNG or JSON from ComfyUI, anywhere on the Playground to restore its prompt, workflow
 and seed. On your own machine every finished design is kept as a record. On a public page files are deleted after a day,
