@@ -138,4 +138,4 @@ def use_toys(root: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(place + "run.reward_digest", lambda folder: "toys")
     monkeypatch.setattr(place + "gallery.crew_of", InlineCrew)
-    monkeypatch.setattr(place + "run.draw", lambda *_: 0)  # the models are empty files
+    monkeypatch.setattr(place + "run.draw_all", lambda *_: 0)  # the models are empty files

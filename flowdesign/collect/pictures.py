@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from flowdesign.catalog import ROOT, installed
+from flowdesign.catalog import ROOT, Installed, installed
 from flowdesign.reward.pictures import FOLDER, misses_of, picture_name, save_picture
 from flowdesign.runs import read_figures
 from flowdesign.shipped import ShippedError
@@ -23,19 +24,26 @@ def pictures(flags: argparse.Namespace) -> tuple[Any, str]:
 
 def draw(folder: Path) -> int:
     """Render what is missing; how many there were. Raises ShippedError without a report."""
-    from flowdesign.render import Job, Renderer
-
     figures = read_figures(folder)
     if figures is None:
         raise ShippedError(f"There is no report in {folder}: python -m flowdesign reward --measure")
-    place = folder / FOLDER
-    missing = [one for one in misses_of(figures) if not (place / picture_name(one)).exists()]
-    renderer = Renderer(installed())
-    for miss in missing:
-        workflow = decode(tuple(miss["sentence"])).workflow
+    return draw_all(misses_of(figures), folder / FOLDER, installed())
+
+
+def draw_all(wanted: Iterable[Mapping[str, Any]], place: Path, models: Installed) -> int:
+    """Render what has no picture in a folder, each given as prompt, sentence and seed; how many there were.
+
+    Raises ShippedError for a sentence of another vocabulary.
+    """
+    from flowdesign.render import Job, Renderer
+
+    missing = [one for one in wanted if not (place / picture_name(one)).exists()]
+    renderer = Renderer(models)
+    for one in missing:
+        workflow = decode(tuple(one["sentence"])).workflow
         if workflow is None:
-            raise ShippedError(f"The report in {folder} was made with another vocabulary.")
-        bound = bind(workflow, miss["prompt"], miss["seed"])
+            raise ShippedError(f"The report beside {place} was made with another vocabulary.")
+        bound = bind(workflow, one["prompt"], one["seed"])
         image = next(iter(renderer.render([Job(bound)]))).images[0]
-        save_picture(image, place, miss)
+        save_picture(image, place, one)
     return len(missing)

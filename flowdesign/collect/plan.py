@@ -25,6 +25,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from flowdesign.collect.prompts import ALL
 from flowdesign.config import CollectConfig
@@ -76,7 +77,7 @@ def policy_pairs(
     """
     rng = random.Random(f"collect/policy/{config.seed}")
     path = folder / DRAWN
-    said = _read_lines(path)
+    said: list[list[str]] = read_lines(path)
     with path.open("a", encoding="utf-8") as file:
         for index in range(len(said), len(prompts)):
             if (folder / "STOP").exists():
@@ -144,8 +145,8 @@ def seeds_of(purpose: str, prompt: str, count: int) -> tuple[int, ...]:
     return tuple(int.from_bytes(digest[:4], "big") for digest in digests)
 
 
-def _read_lines(path: Path) -> list[list[str]]:
-    """Read whole lines; one that was cut short by a crash is taken away."""
+def read_lines(path: Path) -> list[Any]:
+    """Read whole lines of JSON; one that was cut short by a crash is taken away."""
     if not path.exists():
         return []
     whole = path.read_text(encoding="utf-8").split("\n")[:-1]

@@ -50,13 +50,22 @@ def _missing(name: str) -> str:
     return ""
 
 
-def batches_of(config: RenderConfig, pairs: Sequence[Pair], models: Installed) -> list[Batch]:
-    """Cut a plan into batches; the same plan is cut alike whenever it is done."""
-    hashes = ModelHashes(models)
-    designs: dict[str, PlannedWorkflow] = {}
-    for sentence in dict.fromkeys(pair.sentence for pair in pairs):
-        designs[sentence] = plan_workflow(sentence, hashes.of)
-    return make_batches(pairs, designs, renderer_version(), config.batch)
+class Planner:
+    """Cuts plans into batches; the same plan is cut alike whenever it is done.
+
+    A workflow is taken apart once, in however many plans it is.
+    """
+
+    def __init__(self, config: RenderConfig, models: Installed) -> None:
+        self._size, self._hashes = config.batch, ModelHashes(models)
+        self._designs: dict[str, PlannedWorkflow] = {}
+
+    def batches(self, pairs: Sequence[Pair]) -> list[Batch]:
+        """The batches of a plan."""
+        for sentence in dict.fromkeys(pair.sentence for pair in pairs):
+            if sentence not in self._designs:
+                self._designs[sentence] = plan_workflow(sentence, self._hashes.of)
+        return make_batches(pairs, self._designs, renderer_version(), self._size)
 
 
 def crew_of(config: RenderConfig, recipe: Recipe) -> Crew:

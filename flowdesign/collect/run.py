@@ -32,7 +32,7 @@ from flowdesign.collect.plan import (
 )
 from flowdesign.collect.prompts import read_prompts
 from flowdesign.collect.rendering import (
-    batches_of,
+    Planner,
     checked_recipe,
     crew_of,
     patiently,
@@ -64,7 +64,7 @@ def collect(config: CollectConfig, folder: Path, recipe: Recipe | None = None) -
     except Stopped:
         yield Step(0, 1)  # the run looks for STOP now
         return
-    batches = batches_of(config, pairs, models)
+    batches = Planner(config, models).batches(pairs)
     with closing(Store.open(Path(config.records) if config.records else DATA)) as store:
         ledger = _Ledger(config, folder, store, batches, began)
         if ledger.is_ahead_of_metrics:

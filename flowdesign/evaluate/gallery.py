@@ -4,39 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from types import TracebackType
 
 from flowdesign.catalog import Installed
 from flowdesign.collect.batches import Batch
 from flowdesign.collect.crew import Crew
 from flowdesign.collect.making import Recipe
 from flowdesign.collect.plan import Pair
-from flowdesign.collect.rendering import batches_of, crew_of, patiently, record_of, unfinished
+from flowdesign.collect.rendering import Planner, crew_of, patiently, record_of, unfinished
 from flowdesign.config import RenderConfig
 from flowdesign.records import Store, StoredRecord, sha_of
 
 
-class Gallery:
+class Gallery(ExitStack):
     """Renders with a crew, which begins when it is first needed, into a store. A context."""
 
     def __init__(
         self, config: RenderConfig, store: Store, models: Installed, recipe: Recipe, source: str
     ) -> None:
-        self._config, self._store, self._models = config, store, models
+        super().__init__()
+        self._config, self._store = config, store
         self._recipe, self._source = recipe, source
+        self._planner = Planner(config, models)
         self._crew: Crew | None = None
-        self._open = ExitStack()
-
-    def __enter__(self) -> Gallery:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._open.__exit__(kind, error, trace)
 
     def missing(self, pairs: Sequence[Pair]) -> list[Batch]:
         """What has to be rendered for these pairs: what the store lacks, failures being known."""
@@ -48,7 +37,7 @@ class Gallery:
         if not batches:
             return
         if self._crew is None:
-            self._crew = self._open.enter_context(crew_of(self._config, self._recipe))
+            self._crew = self.enter_context(crew_of(self._config, self._recipe))
         for batch, outcomes in patiently(self._crew, batches):
             images = {sha_of(one.png): one.png for one in outcomes if one.png}
             made = zip(batch.jobs, outcomes, strict=True)
@@ -63,7 +52,7 @@ class Gallery:
         return [[found[place[p.prompt, p.sentence, seed]] for seed in p.seeds] for p in pairs]
 
     def _batches(self, pairs: Sequence[Pair]) -> list[Batch]:
-        return batches_of(self._config, list(dict.fromkeys(pairs)), self._models)
+        return self._planner.batches(list(dict.fromkeys(pairs)))
 
 
 def _keys(batches: Sequence[Batch]) -> list[str]:

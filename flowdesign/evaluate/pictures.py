@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from flowdesign.catalog import Installed
-from flowdesign.reward.pictures import picture_name, save_picture
-from flowdesign.tokens import parse_sentence, workflow_of
-from flowdesign.workflow import bind
+from flowdesign.reward.pictures import picture_name
+from flowdesign.tokens import parse_sentence
 
 FOLDER = "examples"
 
@@ -20,25 +17,9 @@ def shown(example: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str]]
         yield one, picture_name(_pictured(example, one))
 
 
-def draw(figures: Mapping[str, Any], folder: Path, models: Installed) -> int:
-    """Render the examples that have no picture yet; how many there were."""
-    from flowdesign.render import Job, Renderer
-
-    place = folder / FOLDER
-    missing = [
-        (example, one)
-        for example in figures["examples"]
-        for one, name in shown(example)
-        if not (place / name).exists()
-    ]
-    renderer = Renderer(models) if missing else None
-    for example, one in missing:
-        workflow = workflow_of(one["sentence"])
-        assert renderer is not None and workflow is not None, "it was rendered before"
-        bound = bind(workflow, example["prompt"], example["seed"])
-        image = next(iter(renderer.render([Job(bound)]))).images[0]
-        save_picture(image, place, _pictured(example, one))
-    return len(missing)
+def pictured(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The prompts, sentences and seeds of all examples."""
+    return [_pictured(each, one) for each in figures["examples"] for one in each["designs"]]
 
 
 def _pictured(example: Mapping[str, Any], one: Mapping[str, Any]) -> dict[str, Any]:

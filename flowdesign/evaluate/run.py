@@ -15,6 +15,7 @@ nothing twice. A step is a batch of images or a block of prompts.
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
@@ -26,17 +27,18 @@ import numpy as np
 from flowdesign import runs
 from flowdesign.catalog import installed
 from flowdesign.collect.making import Recipe
-from flowdesign.collect.plan import Pair, seeds_of
+from flowdesign.collect.pictures import draw_all
+from flowdesign.collect.plan import Pair, read_lines
 from flowdesign.collect.rendering import checked_recipe
 from flowdesign.config import EvaluateConfig, Step, listed
 from flowdesign.evaluate import baselines
 from flowdesign.evaluate.contestants import SEARCH, Contestant, contestants, searches
 from flowdesign.evaluate.gallery import Gallery
 from flowdesign.evaluate.measured import Measured
-from flowdesign.evaluate.pictures import draw
+from flowdesign.evaluate.pictures import FOLDER, pictured
 from flowdesign.evaluate.report import report
 from flowdesign.evaluate.searching import climb
-from flowdesign.evaluate.setting import Sentence, Setting, Tabulated, folder_for, seed_of
+from flowdesign.evaluate.setting import Sentence, Setting, Tabulated, pairs_for, seed_of
 from flowdesign.grpo.yardsticks import best_fixed
 from flowdesign.policy import fingerprint as policy_digest
 from flowdesign.records import Store
@@ -109,18 +111,15 @@ class Evaluation:
             each.records = self.gallery.shown(each.pairs)
         figures = report(self.setting, self.tests, measured, free, self.folder)
         runs.write_figures(self.folder, figures)
-        draw(figures, self.folder, self.setting.models)
+        draw_all(pictured(figures), self.folder / FOLDER, self.setting.models)
 
     def _tabulate(self) -> runs.Steps:
         """Render the baselines' workflows for training prompts."""
         config, setting = self.config, self.setting
         prompts = setting.prompts("train", config.table_prompts)
         sentences = self._kept("table.json", self._candidates)
-        pairs = [
-            Pair(prompt, text, seeds_of(f"choose/{config.seed}", prompt, 1))
-            for prompt in prompts
-            for text in sentences
-        ]
+        each = [prompt for prompt in prompts for _ in sentences]
+        pairs = pairs_for("choose", 1, each, sentences * len(prompts), config)
         scores = yield from self._judged(pairs)
         shape = len(prompts), len(sentences)
         known = tuple(parse_sentence(text) for text in sentences)
@@ -150,11 +149,8 @@ class Evaluation:
         scores: dict[float, list[float]] = {}
         for one in many:
             yield from self._choose(one, "validation", prompts)
-            said = self._said(one, "validation")
-            pairs = [
-                Pair(prompt, text, seeds_of(f"choose/{config.seed}", prompt, 1))
-                for prompt, text in zip(prompts, said, strict=True)
-            ]
+            said = [row["sentence"] for row in read_lines(self._choices(one, "validation"))]
+            pairs = pairs_for("choose", 1, prompts, said, config)
             assert one.scale is not None
             scores.setdefault(one.scale, []).extend((yield from self._judged(pairs)))
         means = {scale: float(np.mean(row)) for scale, row in sorted(scores.items())}
@@ -167,8 +163,8 @@ class Evaluation:
     ) -> runs.Steps:
         """Let a contestant choose for its prompts, a block at a time; goes on where it was."""
         prompts = self._prompts(one) if prompts is None else prompts
-        path = folder_for(self.folder, CHOICES) / f"{part} {one.key}.jsonl"
-        done = len(_lines(path))
+        path = self._choices(one, part)
+        done = len(read_lines(path))
         for first in range(done, len(prompts), BLOCK):
             block = prompts[first : first + BLOCK]
             began = time.monotonic()
@@ -181,7 +177,7 @@ class Evaluation:
 
     def _measured(self, one: Contestant) -> Measured:
         prompts = self._prompts(one)
-        rows = _lines(folder_for(self.folder, CHOICES) / f"test {one.key}.jsonl")[: len(prompts)]
+        rows = read_lines(self._choices(one, "test"))[: len(prompts)]
         said = [row["sentence"] for row in rows]
         return Measured(one, self._pairs(prompts, said), [row["seconds"] for row in rows])
 
@@ -232,17 +228,15 @@ class Evaluation:
     def _prompts(self, one: Contestant) -> list[str]:
         return self.tests[: self.config.curve_prompts] if one.briefly else self.tests
 
-    def _said(self, one: Contestant, part: str) -> list[str]:
-        rows = _lines(folder_for(self.folder, CHOICES) / f"{part} {one.key}.jsonl")
-        return [row["sentence"] for row in rows]
+    def _choices(self, one: Contestant, part: str) -> Path:
+        """The file of what a contestant chose for the prompts of a split."""
+        place = self.folder / CHOICES
+        place.mkdir(exist_ok=True)
+        return place / f"{part} {one.key}.jsonl"
 
     def _pairs(self, prompts: Sequence[str], said: Sequence[str]) -> list[Pair]:
         """What is measured: images with seeds that nothing was chosen by."""
-        config = self.config
-        return [
-            Pair(prompt, text, seeds_of(f"measure/{config.seed}", prompt, config.seeds))
-            for prompt, text in zip(prompts, said, strict=True)
-        ]
+        return pairs_for("measure", self.config.seeds, prompts, said, self.config)
 
     def _kept(self, name: str, make: Any) -> list[str]:
         """A list that is made once and kept in the run's folder."""
@@ -274,15 +268,4 @@ class Evaluation:
 
 
 def _random(setting: Setting, seed: int) -> Sentence:
-    import random
-
     return random_sentence(setting.language, random.Random(seed))
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """Whole lines of a file; one that was cut short by a crash is taken away."""
-    if not path.exists():
-        return []
-    whole = path.read_text(encoding="utf-8").split("\n")[:-1]
-    runs.replace_text(path, "".join(line + "\n" for line in whole))
-    return [json.loads(line) for line in whole]

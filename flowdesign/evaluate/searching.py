@@ -10,9 +10,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Generator, Iterator, Sequence
 
-from flowdesign.collect.plan import Pair, seeds_of
+from flowdesign.collect.plan import Pair
 from flowdesign.config import EvaluateConfig, Step
-from flowdesign.evaluate.setting import Sentence, seed_of
+from flowdesign.evaluate.setting import Sentence, pairs_for, seed_of
 from flowdesign.search import changes
 from flowdesign.tokens import Automaton, sentence_text
 
@@ -48,15 +48,9 @@ def _judged(
     options: Sequence[Sequence[Sentence]],
     config: EvaluateConfig,
 ) -> Generator[Step, None, list[list[tuple[float, Sentence]]]]:
-    pairs = [
-        Pair(
-            prompt,
-            sentence_text(one),
-            seeds_of(f"search/{config.seed}", prompt, config.search_seeds),
-        )
-        for prompt, row in zip(prompts, options, strict=True)
-        for one in row
-    ]
+    each = [prompt for prompt, row in zip(prompts, options, strict=True) for _ in row]
+    said = [sentence_text(one) for row in options for one in row]
+    pairs = pairs_for("search", config.search_seeds, each, said, config)
     scores: Iterator[float] = iter((yield from judge(pairs)))
     return [[(next(scores), one) for one in row] for row in options]
 

@@ -8,20 +8,21 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowdesign.catalog import Installed
+from flowdesign.collect.plan import Pair, seeds_of
 from flowdesign.collect.prompts import GRAMMAR, read_prompts
 from flowdesign.config import ConfigError, EvaluateConfig, listed
 from flowdesign.heldout import held_out, to_learn_from
 from flowdesign.policies import Policies
-from flowdesign.records import Record, Split
+from flowdesign.records import Record, Split, split_of_prompt
+from flowdesign.records.splits import split_of_workflow
 from flowdesign.reward.bound import Bound, open_bound
 from flowdesign.reward.encoder import Encoder
 from flowdesign.sampling import Speaker
@@ -51,7 +52,6 @@ class Setting:
     models: Installed
     table: Tabulated | None = None
     scale: float | None = None  # the guidance scale that was chosen
-    _speakers: dict[tuple[str, float | None], Any] = field(default_factory=dict)
 
     @cached_property
     def language(self) -> Automaton:
@@ -77,11 +77,11 @@ class Setting:
     @cached_property
     def records(self) -> list[Record]:
         """The shipped records of training prompts and workflows."""
-        from flowdesign.records import split_of_prompt
-        from flowdesign.records.splits import split_of_workflow
-
-        found = [one for one in unpack_all() if split_of_prompt(one.prompt) == "train"]
-        return [one for one in found if split_of_workflow(one.workflow) == "train"]
+        found = list(unpack_all())
+        workflows = {one.sentence: one.workflow for one in found}
+        kept = {s for s, workflow in workflows.items() if split_of_workflow(workflow) == "train"}
+        prompts = {p for p in {one.prompt for one in found} if split_of_prompt(p) == "train"}
+        return [one for one in found if one.sentence in kept and one.prompt in prompts]
 
     @property
     def runs(self) -> tuple[str, ...]:
@@ -135,13 +135,11 @@ def seed_of(seed: int, *purpose: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
-def texts_of(names: Sequence[str]) -> str:
-    """Names in one text, for messages."""
-    return ", ".join(names)
-
-
-def folder_for(folder: Path, name: str) -> Path:
-    """A folder inside a run's, made where it is not there."""
-    place = folder / name
-    place.mkdir(exist_ok=True)
-    return place
+def pairs_for(
+    purpose: str, count: int, prompts: Sequence[str], said: Sequence[str], config: EvaluateConfig
+) -> list[Pair]:
+    """Prompts with their sentences, and `count` seeds for each prompt that serve one purpose only."""
+    return [
+        Pair(prompt, text, seeds_of(f"{purpose}/{config.seed}", prompt, count))
+        for prompt, text in zip(prompts, said, strict=True)
+    ]

@@ -31,8 +31,8 @@ def write_results(preset: str, name: str) -> Path:
     ]
     for stage in stages:
         figures = runs.read_figures(CHECKPOINTS / stage.config.run) if is_done(stage) else None
-        if figures is not None:
-            parts += TOLD.get(stage.kind, _nothing)(stage, figures, folder)
+        if figures is not None and stage.kind in TOLD:
+            parts += TOLD[stage.kind](stage, figures, folder)
     path = folder / RESULTS
     runs.replace_text(path, "\n\n".join(part for part in parts if part) + "\n")
     return path
@@ -65,10 +65,6 @@ def _stages(stages: Sequence[Stage], seconds: Mapping[str, float]) -> str:
         lines.append(f"| {stage.about} | `{command_of(stage)}` | {stage.config.seed} | {minutes} |")
     total = sum(seconds.get(stage.config.run, 0.0) for stage in stages) / 60
     return "\n".join([*lines, f"| all | | | {total:.1f} |"])
-
-
-def _nothing(stage: Stage, figures: Mapping[str, Any], folder: Path) -> list[str]:
-    return []
 
 
 def _collected(stage: Stage, figures: Mapping[str, Any], folder: Path) -> list[str]:

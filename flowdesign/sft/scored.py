@@ -20,13 +20,13 @@ import numpy as np
 from flowdesign.config import ScoreConfig, build
 from flowdesign.records import DATA, Record, RecordsError, Store, is_store
 from flowdesign.records.splits import split_of_prompt, split_of_workflow
+from flowdesign.reward.data import SHIPPED
 from flowdesign.runs import replace_text
 from flowdesign.shipped.packed import unpack_all
 from flowdesign.standards import combine, read_reference
 from flowdesign.tokens import Automaton, UnknownToken, parse_sentence, sentence_text, workflow_of
 
 KEPT = "scored.jsonl"  # in the run's folder
-SHIPPED = "shipped"  # as `--records`: the packed records in assets/
 BEST = 10  # levels are tenths of the pairs, from 1
 
 

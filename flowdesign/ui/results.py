@@ -14,6 +14,7 @@ from flowdesign import runs
 from flowdesign.ablation.curves import Curve
 from flowdesign.catalog import ROOT
 from flowdesign.config import ConfigError, EvaluateConfig, load, to_flags
+from flowdesign.evaluate.pictures import FOLDER, shown
 from flowdesign.evaluate.tables import Table, tables_of
 from flowdesign.reward.bootstrap import Estimate
 from flowdesign.ui import ablation_curves, cards
@@ -22,8 +23,6 @@ from flowdesign.ui.handlers import QUIET
 from flowdesign.ui.pictures import inline
 from flowdesign.ui.train_metrics import figures_of
 
-SHIPPED = "evaluation"  # the evaluation that comes with FlowDesign
-EXAMPLES = "examples"  # folder of its pictures
 NONE = (
     "No evaluation is finished yet. Start one: <code>python -m flowdesign evaluate</code>, or the whole paper: "
     "<code>python -m flowdesign reproduce</code>"
@@ -158,10 +157,8 @@ def _examples(figures: Mapping[str, Any], folder: Path) -> str:
 
 
 def _example(example: Mapping[str, Any], folder: Path) -> str:
-    from flowdesign.evaluate.pictures import shown
-
     tiles = "".join(
-        f"<li>{inline(folder / EXAMPLES / name)}<b>{escape(one['name'])}</b>"
+        f"<li>{inline(folder / FOLDER / name)}<b>{escape(one['name'])}</b>"
         f"<span>scored {cards.signed(one['score'])}</span>"
         f'<details class="fd-tokens"><summary>Workflow</summary><code>{escape(one["sentence"])}</code>'
         "</details></li>"
