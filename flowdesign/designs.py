@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -42,13 +42,17 @@ class Design:
 
 @dataclass(frozen=True)
 class Restored:
-    """What a dropped file held: the unbound workflow, or None, and all that is wrong with it."""
+    """What a dropped file held: the unbound workflow, or None, and all that is wrong with it.
+
+    Where there is no workflow, `nodes` are those of the file as they are, if it has any.
+    """
 
     workflow: Workflow | None
     prompt: str
     seed: int | None
     description: str
     problems: tuple[Problem, ...]
+    nodes: Workflow = field(default_factory=dict)
 
     @property
     def runnable(self) -> bool:
@@ -105,7 +109,8 @@ def restore(path: Path, models: Installed | None = None) -> Restored:
     workflow = found.workflow
     description = describe(workflow) if workflow is not None and not found.problems else ""
     seed = None if workflow is None else found.seed
-    return Restored(workflow, found.prompt, seed, description, tuple(found.problems))
+    nodes = comfy.read_graph(path)[0] if workflow is None else {}
+    return Restored(workflow, found.prompt, seed, description, tuple(found.problems), nodes)
 
 
 def tell(problems: Sequence[Problem]) -> str:

@@ -86,3 +86,6 @@ class Renderer(Protocol):
 
     def render(self, jobs: Sequence[Any], cancel: Cancel | None = None) -> Iterator[Picture]:
         """Run each job's workflow; `cancel` is asked before every sampler step."""
+
+    def fidelity(self, workflow: Workflow) -> Fidelity:
+        """How near to ComfyUI's a workflow will be rendered, without rendering it."""

@@ -131,11 +131,14 @@ class ToyRenderer:
         self.pause, self.steps, self.faults, self.images = pause, steps, faults, images
         self.renders = 0
         self.steps_done = 0
-        self.fidelity = ToyFidelity()
+        self.told = ToyFidelity()
 
     def render(self, jobs: Sequence[Any], cancel: Cancel = None) -> Iterator[ToyPicture]:
         for job in jobs:
             yield self._render(job.workflow, cancel)
+
+    def fidelity(self, workflow: Workflow) -> ToyFidelity:
+        return self.told
 
     def _render(self, workflow: Workflow, cancel: Cancel) -> ToyPicture:
         self.renders += 1
@@ -145,8 +148,8 @@ class ToyRenderer:
         for _ in range(self.steps):
             wait(self.pause, cancel)
             self.steps_done += 1
-        images = [] if self.fidelity.label == "refused" else [disc(len(workflow))] * self.images
-        return ToyPicture(images, self.fidelity, time.monotonic() - started)
+        images = [] if self.told.label == "refused" else [disc(len(workflow))] * self.images
+        return ToyPicture(images, self.told, time.monotonic() - started)
 
 
 def stands_still(renderer: ToyRenderer, within: float) -> bool:

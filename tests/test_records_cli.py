@@ -1,6 +1,7 @@
 """`python -m flowdesign records` and `bench`: what they print, do and refuse."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -99,17 +100,33 @@ def test_a_benchmark_measures_the_store_at_two_sizes(
         assert f"export {end}, added peak MB" in figures
 
 
+@pytest.mark.slow
+def test_faulty_files_are_imported_with_a_problem_or_a_workflow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flowdesign.bench.imports.templates", lambda: iter(()))
+    measured = import_module("flowdesign.bench.imports").measure(True, print)
+    counts = {row["import of"]: row["files"] for row in measured.rows}
+    assert counts["real files with faults"] == 300 and counts["files made to harm"] == 10
+    assert int(measured.notes[0].split()[3]) < 500  # MB
+
+
+@pytest.mark.slow
+def test_a_step_is_taken_with_a_base_of_random_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "bench", "large", "--quick", "--json")
+    (rows,) = [measured["rows"] for measured in json.loads(out).values()]
+    assert status == 0 and [row["step of"] for row in rows] == ["SFT", "GRPO"]
+
+
 def test_an_unknown_benchmark_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     status, _, err = run(capsys, "bench", "recrods")
     assert status == 2 and "Did you mean 'records'" in err
 
 
 def test_every_benchmark_of_the_table_can_be_imported() -> None:
-    import importlib
-
     for name, each in BENCHMARKS.items():
         assert each.name == name and each.about
-        assert callable(importlib.import_module(each.module).measure)
+        assert callable(import_module(each.module).measure)
     assert bench.run is not None
 
 

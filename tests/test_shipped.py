@@ -384,4 +384,4 @@ def test_the_card_names_a_command_that_exists(packed: Path) -> None:
     pack(some_records(), config.model_dump(), packed)
     lines = card_of(packed).splitlines()
     command = next(line for line in lines if line.startswith("python -m flowdesign collect "))
-    assert command.split()[4:] == ["--run", "x", "--n", "9", "--no-images"]
+    assert command.split()[4:] == ["--run", "x", "--no-images", "--n", "9"]

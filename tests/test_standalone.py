@@ -250,11 +250,11 @@ def test_combined_texts_and_a_small_cfg_are_named(models: Installed) -> None:
 def test_what_has_no_row_is_refused_by_name(models: Installed) -> None:
     assert STATEMENTS.keys() <= NODES.keys()
     workflow = txt2img("tiny_sd15")
-    workflow["weak"] = node("ConditioningSetAreaStrength", conditioning=["yes", 0], strength=0.5)
-    workflow["sample"]["inputs"]["positive"] = ["weak", 0]
+    workflow["led"] = node("FluxGuidance", conditioning=["yes", 0], guidance=3.5)
+    workflow["sample"]["inputs"]["positive"] = ["led", 0]
     found = write_script(workflow, PROMPT, SEED, models)
     assert not found.text
-    assert "'weak' (ConditioningSetAreaStrength) cannot be written" in found.problems[0].message
+    assert "'led' (FluxGuidance) cannot be written" in found.problems[0].message
 
 
 def test_every_sampler_has_a_row() -> None:

@@ -120,7 +120,7 @@ def test_files_that_cannot_be_written_are_told(tmp_path: Path) -> None:
 
 def test_the_record_in_the_png_says_what_rendered_it_and_how_near(tmp_path: Path) -> None:
     renderer = ToyRenderer()
-    renderer.fidelity = ToyFidelity("approximate", ("bf16 weights",))
+    renderer.told = ToyFidelity("approximate", ("bf16 weights",))
     (_, event) = toy_studio(tmp_path, renderer=renderer).design(Request("a red star", 1))
     assert isinstance(event, Rendered)
     with Image.open(event.image) as image:
@@ -133,7 +133,7 @@ def test_the_record_in_the_png_says_what_rendered_it_and_how_near(tmp_path: Path
 
 def test_a_refused_workflow_says_why(tmp_path: Path) -> None:
     renderer = ToyRenderer()
-    renderer.fidelity = ToyFidelity("refused", ("no sampler 'euler_x' here",))
+    renderer.told = ToyFidelity("refused", ("no sampler 'euler_x' here",))
     (_, event) = toy_studio(tmp_path, renderer=renderer).design(Request("a red star", 1))
     assert isinstance(event, Failed) and event.refused and "euler_x" in event.reason
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 import pytest
-from studio_toys import ToyPolicies, ToyPolicy, ToyRenderer, toy_studio
+from studio_toys import ToyFidelity, ToyPolicies, ToyPolicy, ToyRenderer, toy_studio
 from test_studio import BAD_FILES, txt2img
 from waiting import until
 
@@ -311,6 +311,37 @@ def test_a_workflow_with_texts_of_its_own_needs_no_prompt(tmp_path: Path) -> Non
     assert "prompt above is not used" in opened[view.restored_view]
     view.ask_render(workflow, "", "3", PAGE)
     assert "1 design" in list(view.work(PAGE))[-1][view.status]
+
+
+def test_what_a_file_would_render_like_is_told(tmp_path: Path) -> None:
+    studio = toy_studio(tmp_path)
+    studio.renderer.told = ToyFidelity("approximate", ("bf16 weights",))
+    view = page(studio)
+    file = tmp_path / "w.json"
+    file.write_text(json.dumps(txt2img()), encoding="utf-8")
+    shown = view.open_file(str(file))[view.restored_view]
+    assert "Approximate" in shown and "bf16 weights" in shown and "fd-node-bad" not in shown
+
+
+def test_a_file_that_cannot_be_rendered_is_drawn_with_its_problems_at_their_nodes(
+    tmp_path: Path,
+) -> None:
+    workflow = txt2img()
+    workflow["6"]["class_type"] = "VAEDecodeLoud"
+    workflow["4"]["class_type"] = "EmptyLatentSound"
+    file = tmp_path / "w.json"
+    file.write_text(json.dumps(workflow), encoding="utf-8")
+    view = page(toy_studio(tmp_path))
+    shown = view.open_file(str(file))[view.restored_view]
+    assert shown.count("fd-node-bad") == 2 and "Refused" in shown
+    marked = shown.split("<g ")
+    (loud,) = [part for part in marked if ">VAEDecodeLoud<" in part]
+    assert "fd-node-bad" in loud and "<title>" in loud and "fd-fault" in loud
+    assert shown.count("fd-wire") == 9
+    file.write_text(json.dumps(txt2img(n5__steps=-1)), encoding="utf-8")
+    shown = view.open_file(str(file))[view.restored_view]
+    (sampler,) = [part for part in shown.split("<g ") if ">KSampler<" in part]
+    assert shown.count("fd-node-bad") == 1 and "fd-node-bad" in sampler and "steps" in sampler
 
 
 @pytest.mark.parametrize("name", BAD_FILES)

@@ -14,13 +14,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flowdesign.bench.hardware import GIB, device_name, forget_peak, peak
 from flowdesign.bench.measured import Measured, Say, Value
 from flowdesign.workflow import Workflow
 
 if TYPE_CHECKING:
     import torch
 
-NAME, GIB = "random", 2**30
+NAME = "random"
 SIDES = {"sd1": 512, "sd2": 768}  # pixels; 1024 for the others
 STEPS, FEW_STEPS, SMALL_SIDE = 20, 2, 64
 SPREAD = 0.02  # of random weights
@@ -60,7 +61,7 @@ def measure(quick: bool, say: Say) -> Measured:
             rows.append(_rendered(layout, Path(folder), device, small))
         say(f"{layout}: {rows[-1]['seconds']} s")
     what = "networks of the real structure with few weights" if small else "networks of real size"
-    return Measured(rows, (f"{what}, random, on {_device_name(device)}",))
+    return Measured(rows, (f"{what}, random, on {device_name(device)}",))
 
 
 def write_random(layout: str, folder: Path, small: bool) -> None:
@@ -128,8 +129,7 @@ def _rendered(layout: str, folder: Path, device: str, small: bool) -> dict[str, 
     side = SMALL_SIDE if small else SIDES.get(layout, 1024)
     steps = FEW_STEPS if small else STEPS
     renderer = Renderer(installed([folder]), device, torch.bfloat16)
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
+    forget_peak(device)
     (picture,) = renderer.render([Job(_workflow(side, steps))])
     if not picture.images:
         raise Refused(picture.fidelity.reasons)
@@ -138,7 +138,7 @@ def _rendered(layout: str, folder: Path, device: str, small: bool) -> dict[str, 
         "pixels": f"{side}x{side}",
         "steps": steps,
         "seconds": round(picture.seconds, 1),
-        "peak GiB": round(_peak(device) / GIB, 1),
+        "peak GiB": round(peak(device) / GIB, 1),
     }
 
 
@@ -163,20 +163,3 @@ def _workflow(side: int, steps: int) -> Workflow:
         "6": {"class_type": "VAEDecode", "inputs": {"samples": ["5", 0], "vae": ["1", 2]}},
         "7": {"class_type": "SaveImage", "inputs": {"images": ["6", 0], "filename_prefix": "x"}},
     }  # fmt: skip
-
-
-def _peak(device: str) -> int:
-    """The most bytes that tensors took on the GPU, or that the process ever took."""
-    import resource
-
-    import torch
-
-    if device == "cuda":
-        return int(torch.cuda.max_memory_allocated())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _device_name(device: str) -> str:
-    import torch
-
-    return str(torch.cuda.get_device_name()) if device == "cuda" else "a CPU"

@@ -39,6 +39,17 @@ _ALL = (
     Benchmark(
         "families", "flowdesign.bench.families", "time and memory of an image of each family"
     ),
+    Benchmark(
+        "large", "flowdesign.bench.large", "a step of SFT and GRPO with an 8B policy on a GPU"
+    ),
+    Benchmark(
+        "import", "flowdesign.bench.imports", "import of templates and of 10,000 faulty files"
+    ),
+    Benchmark(
+        "workflows",
+        "flowdesign.bench.workflows",
+        "64 workflows that share parts, against diffusers",
+    ),
 )
 BENCHMARKS = {each.name: each for each in _ALL}
 

@@ -12,6 +12,7 @@ from flowdesign.comfy.interface import is_interface, resolve, unnamed
 from flowdesign.headers import SUFFIX
 from flowdesign.nodes import MAX_SEED, NODES
 from flowdesign.workflow import (
+    MAX_NODES,
     OF_VALUES,
     Problem,
     Workflow,
@@ -149,8 +150,11 @@ def _clean(graph: dict[str, Any]) -> Workflow:
 
 
 def _named(graph: object, models: Installed) -> object:
-    """Return the graph with file names as they are listed here: ComfyUI writes the suffix."""
-    if not isinstance(graph, dict):
+    """Return the graph with file names as they are listed here: ComfyUI writes the suffix.
+
+    One that is too large to be read is left as it is.
+    """
+    if not isinstance(graph, dict) or len(graph) > MAX_NODES:
         return graph
     result: dict[Any, Any] = {}
     for node, each in graph.items():

@@ -98,7 +98,7 @@ def train(config: SFTConfig, folder: Path) -> Steps:
     for index in range(restore(folder, policy, optimiser).done, config.steps):
         with minding_memory("--prompts or --sentences in another run (--run NAME)"):
             data = batch(config, index, policy.automaton, bound, made)
-            metrics = _update(policy, optimiser, config, index, data)
+            metrics = update(policy, optimiser, config, index, data)
         if (index + 1) % config.evaluate_every == 0 or index + 1 == config.steps:
             metrics |= look(policy, judge, folder, index)
         try:
@@ -176,7 +176,7 @@ def _origin(config: SFTConfig) -> dict[str, str]:
     return start | ({"reward": reward_digest(folder_of(config.reward))} if config.warm else {})
 
 
-def _update(
+def update(
     policy: Policy,
     optimiser: torch.optim.AdamW,
     config: SFTConfig,

@@ -79,7 +79,7 @@ def build_app(
             cards.html(cards.header(), scale=1)
             state = cards.html(_state(opening), elem_id="fd-state", scale=0, min_width=150)
         gate.build_row(app)
-        with gr.Tabs() as tabs:
+        with gr.Tabs(overflow_behavior="wrap") as tabs:
             with gr.Tab("Playground", id="playground") as play_tab:
                 keeping = Keeping(records, gate, models)
                 playground = Playground(opening, keeping, models, policies)

@@ -93,9 +93,10 @@ def rendered(event: Rendered, more: str = "", scored: float | None = None) -> st
 
     `scored` is what the image came to, beside what was expected of it.
     """
-    kind, label, meaning = FIDELITY[event.fidelity]
-    why = " ".join((meaning, *event.reasons))
-    chips = [chip(label, kind, why), chip(f"{event.seconds:.1f} s", "fd-plain", "Time to render")]
+    chips = [
+        _fidelity(event.fidelity, event.reasons),
+        chip(f"{event.seconds:.1f} s", "fd-plain", "Time to render"),
+    ]
     chips += expectation(event.expected, scored)
     url = file_url(event.image)
     picture = (
@@ -112,6 +113,12 @@ def rendered(event: Rendered, more: str = "", scored: float | None = None) -> st
     if event.saved > 1:
         notes.append(f"The workflow saves {event.saved} images; this is the first.")
     return _card(event.index, picture, event.design, chips, _notes(notes), foot)
+
+
+def _fidelity(label: str, reasons: Sequence[str]) -> str:
+    """How near an image is, or will be, to ComfyUI's."""
+    kind, words, meaning = FIDELITY[label]
+    return chip(words, kind, " ".join((meaning, *reasons)))
 
 
 def expectation(expected: Expected | None, scored: float | None) -> list[str]:
@@ -158,15 +165,23 @@ def stopped(event: Designed) -> str:
     return _card(event.index, frame, event.design, [chip("Stopped", "fd-warn")], "")
 
 
-def restored(item: Restored, file_name: str) -> str:
-    """What a dropped file held, with every problem in words."""
+def restored(
+    item: Restored, file_name: str, fidelity: str = "", reasons: Sequence[str] = ()
+) -> str:
+    """What a dropped file held, with every problem in words and at its node.
+
+    `fidelity` says how it will be rendered here, for these reasons; empty is not known yet.
+    """
     seed = "" if item.seed is None else chip(f"seed {item.seed}", "fd-plain")
-    title = f'<div class="fd-title"><h3>From {escape(file_name)}</h3>{seed}</div>'
+    label = _fidelity(fidelity, reasons) if fidelity else ""
+    title = f'<div class="fd-title"><h3>From {escape(file_name)}</h3>{seed}{label}</div>'
     said = f'<p class="fd-say">{escape(item.description)}</p>' if item.description else ""
-    graph = drawing(item.workflow, "Restored workflow", item.description) if item.workflow else ""
+    nodes = item.workflow or item.nodes
+    words = item.description or f"{len(nodes)} nodes of {file_name}"
+    graph = drawing(nodes, "Restored workflow", words, item.problems) if nodes else ""
     own = item.workflow is not None and not takes_prompt(item.workflow)
     note = _notes(["Its texts are its own: the prompt above is not used."]) if own else ""
-    body = f"{title}{said}{note}{_problems(item.problems)}{graph}"
+    body = f"{title}{said}{note}{_notes(reasons)}{_problems(item.problems)}{graph}"
     return f'<article class="fd-body" aria-label="Restored workflow">{body}</article>'
 
 
@@ -204,9 +219,14 @@ def said_by(design: Design) -> str:
     return chip(words, "fd-scale", f"{design.policy} with guidance scale {design.scale:g}")
 
 
-def drawing(workflow: dict[str, dict[str, object]], name: str, description: str) -> str:
+def drawing(
+    workflow: dict[str, dict[str, object]],
+    name: str,
+    description: str,
+    problems: Sequence[Problem] = (),
+) -> str:
     """A workflow drawn as boxes and wires, in a frame that scrolls sideways."""
-    picture = draw(workflow, name, description)
+    picture = draw(workflow, name, description, problems)
     return (
         f'<div class="fd-scroll" role="group" tabindex="0" aria-label="{escape(name)}, scrolls '
         f'sideways">{picture}</div>'

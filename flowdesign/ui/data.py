@@ -60,7 +60,7 @@ class Data:
             with gr.Column(elem_id="fd-filter") as self.filter:
                 self.form = FilterForm()
             self.jobs = JobsView(jobs, gate)
-            with gr.Tabs(elem_id="fd-data-tabs") as self.tabs:
+            with gr.Tabs(elem_id="fd-data-tabs", overflow_behavior="wrap") as self.tabs:
                 with gr.Tab("Browse", id="browse"):
                     self._build_browse(exports)
                 with gr.Tab("Charts", id="charts"):

@@ -17,7 +17,7 @@ from typing import Any
 import gradio as gr
 
 from flowdesign.catalog import Installed
-from flowdesign.designs import restore, say_fault, takes_prompt
+from flowdesign.designs import Restored, restore, say_fault, takes_prompt
 from flowdesign.policies import Policies
 from flowdesign.request import MAX_DESIGNS, MAX_ROWS, BadRequest, check_prompt
 from flowdesign.scenes import example_prompts
@@ -240,7 +240,7 @@ class Playground:
         updates: Updates = {
             self.restored: item.workflow if item.runnable else None,
             self.restored_box: gr.update(visible=True),
-            self.restored_view: cards.restored(item, Path(path).name),
+            self.restored_view: cards.restored(item, Path(path).name, *self._fidelity(item)),
             self.render_it: gr.update(visible=item.runnable),
             self.status: cards.status(said, "" if item.runnable else "bad"),
             self.file: None,
@@ -250,6 +250,15 @@ class Playground:
         if item.seed is not None:
             updates |= {self.settings.seed: str(item.seed), self.settings.random: False}
         return updates
+
+    def _fidelity(self, item: Restored) -> tuple[str, Sequence[str]]:
+        """How a restored workflow will be rendered; "" where that is not known yet."""
+        if not item.runnable:
+            return "refused", ()
+        if not self.opening.done() or self.opening.exception() or item.workflow is None:
+            return "", ()
+        found = self.opening.result().renderer.fidelity(item.workflow)
+        return found.label, found.reasons
 
     def put_away(self) -> Updates:
         """Hide the restored workflow."""

@@ -63,7 +63,7 @@ class Train:
         self.timer = gr.Timer(LATER, active=False)
         with gr.Column(elem_id="fd-train"):
             self.machine = cards.html(elem_id="fd-machine")
-            with gr.Tabs(elem_id="fd-train-tabs") as self.tabs:
+            with gr.Tabs(elem_id="fd-train-tabs", overflow_behavior="wrap") as self.tabs:
                 with gr.Tab("Runs", id="runs"):
                     self._build_runs(script, critics)
                 with gr.Tab("New run", id="new"):

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import html
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from flowdesign.nodes import NODES
 from flowdesign.ui.workflow_layout import Layout, Link, Size, lay_out
-from flowdesign.workflow import Workflow, is_link
+from flowdesign.workflow import Problem, Workflow, is_link
 
 WIDTH = 156.0
 TITLE = 24.0
@@ -24,7 +24,7 @@ MARGIN = 8.0
 CHARACTERS = 24  # that fit one row of a box
 SHORTEST = 7  # characters that a value keeps beside a long label: "disable"
 TITLE_CHARACTERS, SOCKET_CHARACTERS = 22, 13
-TEXT_ROWS = 3  # of a prompt before it is cut
+TEXT_ROWS = 3  # of a prompt or a problem before it is cut
 SHRINK, SHRUNK = 0.84, 1080.0  # a drawing up to this wide may shrink by this much to fit a card
 MAX_NODES = 80  # a larger graph is not drawn
 HIDDEN = frozenset({"seed", "noise_seed", "filename_prefix"})  # shown elsewhere on the page
@@ -39,6 +39,8 @@ class _Box:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     settings: tuple[tuple[str, str], ...]  # (name, value); an empty name is a line of text
+    faults: tuple[str, ...] = ()  # lines of what is wrong with it
+    problems: str = ""  # all of that in full
 
     @property
     def socket_rows(self) -> int:
@@ -46,7 +48,7 @@ class _Box:
 
     @property
     def height(self) -> float:
-        rows = self.socket_rows + len(self.settings)
+        rows = self.socket_rows + len(self.settings) + len(self.faults)
         return TITLE + rows * ROW + (PADDING if rows else 0)
 
     def row(self, index: int) -> float:
@@ -59,17 +61,20 @@ class _Box:
         return Size(WIDTH, self.height, inputs, [self.row(i) for i in range(len(self.outputs))])
 
 
-def draw(workflow: Workflow, name: str, description: str) -> str:
+def draw(workflow: Workflow, name: str, description: str, problems: Sequence[Problem] = ()) -> str:
     """An `<svg>` of the workflow; `name` and `description` are read out by screen readers.
 
-    `name` is also the prefix of the ids inside, so it must be unique on the page. Total: what is
-    not a node or not a wire in a broken workflow is left out.
+    `name` is also the prefix of the ids inside, so it must be unique on the page. `problems` are shown at
+    their nodes. Total: what is not a node or not a wire in a broken workflow is left out.
     """
     if len(workflow) > MAX_NODES:
         return _too_large(len(workflow))
     workflow = _nodes_only(workflow)
     links = _links(workflow)
-    boxes = {key: _box(key, node, links) for key, node in workflow.items()}
+    said: dict[str, list[str]] = {}
+    for problem in problems:
+        said.setdefault(problem.node, []).append(problem.message)
+    boxes = {key: _box(key, node, links, said.get(key, ())) for key, node in workflow.items()}
     layout = lay_out({key: box.size() for key, box in boxes.items()}, links)
     wires = "".join(_wire(link, layout, workflow) for link in links)
     nodes = "".join(_node(box, *layout.boxes[key]) for key, box in boxes.items())
@@ -109,7 +114,9 @@ def _links(workflow: Workflow) -> list[Link]:
     ]
 
 
-def _box(key: str, node: Mapping[str, Any], links: list[Link]) -> _Box:
+def _box(
+    key: str, node: Mapping[str, Any], links: list[Link], problems: Sequence[str] = ()
+) -> _Box:
     known = NODES.get(node["class_type"])
     wired = tuple(link.input for link in links if link.target == key)
     used = max((link.slot for link in links if link.source == key), default=-1)
@@ -119,20 +126,28 @@ def _box(key: str, node: Mapping[str, Any], links: list[Link]) -> _Box:
     for name, value in node["inputs"].items():
         if not is_link(value) and name not in HIDDEN:
             settings += _setting(name, value)
-    return _Box(key, node["class_type"], wired, outputs, tuple(settings))
+    faults = tuple(line for each in problems for line in _wrapped(each))
+    return _Box(
+        key, node["class_type"], wired, outputs, tuple(settings), faults, "\n".join(problems)
+    )
 
 
 def _setting(name: str, value: Any) -> list[tuple[str, str]]:
     """One row `name value`, or several rows of text for a prompt."""
     if name == "text":
-        lines = textwrap.wrap(str(value), CHARACTERS) or ["(empty)"]
-        if len(lines) > TEXT_ROWS:
-            lines = [*lines[: TEXT_ROWS - 1], _cut(lines[TEXT_ROWS - 1] + "…", CHARACTERS)]
-        return [("", line) for line in lines]
+        return [("", line) for line in _wrapped(str(value)) or ["(empty)"]]
     label = name.removesuffix("_name").replace("_", " ")
     text = f"{value:g}" if isinstance(value, float) else str(value)
     value = _cut(text, max(SHORTEST, CHARACTERS - len(label) - 1))
     return [(_cut(label, CHARACTERS - len(value) - 1), value)]
+
+
+def _wrapped(text: str) -> list[str]:
+    """A text in lines that fit, no more than TEXT_ROWS."""
+    lines = textwrap.wrap(text, CHARACTERS)
+    if len(lines) > TEXT_ROWS:
+        lines = [*lines[: TEXT_ROWS - 1], _cut(lines[TEXT_ROWS - 1] + "…", CHARACTERS)]
+    return lines
 
 
 def _cut(text: str, length: int) -> str:
@@ -166,14 +181,17 @@ def _wire(link: Link, layout: Layout, workflow: Workflow) -> str:
 
 def _node(box: _Box, x: float, y: float) -> str:
     title = html.escape(_cut(box.class_type, TITLE_CHARACTERS))
+    told = f"<title>{html.escape(box.problems)}</title>" if box.problems else ""
+    css = "fd-node fd-node-bad" if box.problems else "fd-node"
     parts = [
-        f'<g transform="translate({x:.1f} {y:.1f})"><rect class="fd-node" width="{WIDTH:g}"'
+        f'<g transform="translate({x:.1f} {y:.1f})">{told}<rect class="{css}" width="{WIDTH:g}"'
         f' height="{box.height:g}" rx="7"/><path class="fd-node-line" d="M0 {TITLE:g}H{WIDTH:g}"/>'
         f'<text class="fd-node-title" x="9" y="{TITLE / 2 + 4:g}">{title}</text>'
     ]
     parts += [_input(box, i, name) for i, name in enumerate(box.inputs)]
     parts += [_output(box, i, name) for i, name in enumerate(box.outputs)]
     parts += [_row(box, i, *setting) for i, setting in enumerate(box.settings)]
+    parts += [_text(box, len(box.settings) + i, "fd-fault", t) for i, t in enumerate(box.faults)]
     return "".join(parts) + "</g>"
 
 
@@ -199,11 +217,16 @@ def _output(box: _Box, index: int, name: str) -> str:
 
 
 def _row(box: _Box, index: int, name: str, value: str) -> str:
-    y = box.row(box.socket_rows + index) + 4
     if not name:
-        return f'<text class="fd-text" x="9" y="{y:g}">{html.escape(value)}</text>'
+        return _text(box, index, "fd-text", value)
+    y = box.row(box.socket_rows + index) + 4
     return (
         f'<text class="fd-name" x="9" y="{y:g}">{html.escape(name)}</text>'
         f'<text class="fd-value" text-anchor="end" x="{WIDTH - 9:g}" y="{y:g}">'
         f"{html.escape(value)}</text>"
     )
+
+
+def _text(box: _Box, index: int, css: str, line: str) -> str:
+    y = box.row(box.socket_rows + index) + 4
+    return f'<text class="{css}" x="9" y="{y:g}">{html.escape(line)}</text>'

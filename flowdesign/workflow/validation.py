@@ -11,6 +11,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 from flowdesign import catalog
@@ -91,11 +92,15 @@ def _node_shape(key: object, node: object) -> Iterator[Problem]:
         message = f"Node {show(key)} has no class_type that names its type."
         yield Problem("invalid_prompt", key, "", message)
     elif class_type not in NODES:
-        message = f"Unknown node type {show(class_type)}. {suggest(class_type, NODES)}"
-        yield Problem("invalid_prompt", key, "", message)
+        yield Problem("invalid_prompt", key, "", _unknown(class_type))
     elif not isinstance(inputs, dict):
         message = f"Node {show(key)} ({class_type}) has no inputs object."
         yield Problem("invalid_prompt", key, "", message)
+
+
+@lru_cache(1024)  # a large graph has many nodes of few types
+def _unknown(class_type: str) -> str:
+    return f"Unknown node type {show(class_type)}. {suggest(class_type, NODES)}"
 
 
 def _no_outputs() -> Problem:
