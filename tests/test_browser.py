@@ -237,11 +237,10 @@ def test_closing_the_page_stops_its_work(toys: Toys, visit: Callable[..., Any]) 
     assert stands_still(toys.renderer, within=60)  # the whole render takes 200 s
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_phone_sees_everything_without_sideways_scrolling(
-    toys: Toys, visit: Callable[..., Any], theme: str
+    toys: Toys, visit: Callable[..., Any]
 ) -> None:
-    page = visit(toys.address, f"?__theme={theme}", width=390, height=844)
+    page = visit(toys.address, width=390, height=844)
     assert overflow(page) <= 0
     page.fill(PROMPT, "a" * 300)
     page.click(DESIGN)

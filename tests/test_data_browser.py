@@ -300,11 +300,8 @@ def test_on_a_space_a_visitor_looks_and_changes_nothing(
 # --- screens
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_phone_sees_everything_without_sideways_scrolling(
-    address: str, visit: Visit, theme: str
-) -> None:
-    page = visit(address, f"?__theme={theme}", width=390, height=844)
+def test_a_phone_sees_everything_without_sideways_scrolling(address: str, visit: Visit) -> None:
+    page = visit(address, width=390, height=844)
     assert overflow(page) <= 0
     assert page.locator(f"{TILES} > button").first.bounding_box()["y"] < 844  # at once in sight
     assert not page.is_visible("#fd-filter [aria-label=Source]")

@@ -353,12 +353,9 @@ def loaded(page: Any, count: int) -> None:
 # --- looks
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_phone_sees_the_whole_question_without_scrolling(
-    app: Served, chromium: Any, theme: str
-) -> None:
+def test_a_phone_sees_the_whole_question_without_scrolling(app: Served, chromium: Any) -> None:
     context = chromium.new_context(viewport={"width": 390, "height": 844})
-    page = open_tab(context.new_page(), app.address, f"?__theme={theme}")
+    page = open_tab(context.new_page(), app.address)
     assert overflow(page) <= 0
     for target in (
         "[data-answer=left]:not(.fd-side)",

@@ -272,8 +272,7 @@ def test_the_keyboard_alone_starts_and_stops_a_run(
     says(page, "#fd-run-head", "stopped")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width, theme", [(390, "dark"), (1280, "light")])
 def test_it_fits_and_can_be_read(address: str, visit: Visit, width: int, theme: str) -> None:
     page = visit(address, f"?__theme={theme}", width)
     page.click("[data-run=done]")

@@ -74,7 +74,7 @@ def _run(stage: Stage, folder: Path) -> None:
     finally:
         taken = seconds_of(folder)
         taken[stage.config.run] = round(
-            taken.get(stage.config.run, 0.0) + time.monotonic() - began, 1
+            taken.get(stage.config.run, 0.0) + time.monotonic() - began, 3
         )
         runs.replace_text(folder / TIMES, json.dumps(taken, indent=2) + "\n")
     if status or not is_done(stage):

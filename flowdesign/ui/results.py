@@ -37,7 +37,7 @@ class Results:
         self.choice = gr.Dropdown(
             label="Evaluation", choices=[], value=None, interactive=True, elem_id="fd-evaluation"
         )
-        self.shown = cards.html("", elem_id="fd-results")
+        self.shown = cards.html("", elem_id="fd-evaluated")
         refresh, show = gate.reads(self.refresh), gate.reads(self.show)
         tab.select(refresh, self.choice, [self.choice, self.shown], **QUIET)
         self.choice.input(show, self.choice, self.shown, **QUIET)
