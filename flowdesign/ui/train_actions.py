@@ -63,7 +63,7 @@ class RunActions:
         """Add the list of deleted runs, where the tab wants it."""
         self.trash = cards.html(elem_id="fd-trash", js_on_load=script)
         with gr.Row(elem_classes="fd-bar"):
-            self.empty = gr.Button("Empty the trash…", size="sm", scale=0, elem_id="fd-empty")
+            self.empty = gr.Button("Empty the trash…", size="sm", scale=0, elem_id="fd-empty-trash")
             self.empty_now = gr.Button(
                 "Remove them for good", variant="stop", size="sm", scale=0, visible=False,
                 elem_id="fd-empty-sure",
