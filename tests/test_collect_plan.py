@@ -17,11 +17,20 @@ from flowdesign.collect.plan import (
     random_pairs,
 )
 from flowdesign.collect.prompts import grammar_prompts, read_prompts
+from flowdesign.collect.redrawing import read_groups, redrawn
 from flowdesign.config import CollectConfig, ConfigError
 from flowdesign.records import record_key, split_of_prompt
-from flowdesign.records.splits import split_of_digest
+from flowdesign.records.splits import split_of_digest, split_of_workflow
 from flowdesign.scenes import CATEGORIES, domain_of, parse, split_of
-from flowdesign.tokens import VOCABULARY, Automaton, decode, parse_sentence, workflow_of
+from flowdesign.tokens import (
+    VOCABULARY,
+    Automaton,
+    decode,
+    parse_sentence,
+    random_sentence,
+    sentence_text,
+    workflow_of,
+)
 from flowdesign.workflow import workflow_hash
 
 LANGUAGE = Automaton(VOCABULARY, known_assets())
@@ -177,6 +186,39 @@ def test_a_policy_is_asked_again_only_for_what_was_not_written(tmp_path: Path) -
     assert policy_pairs(asked, prompts, again, tmp_path) == whole
     assert [prompt for prompt, _, _ in again.asked] == ["b", "c"]
     assert len((tmp_path / "drawn.jsonl").read_text().splitlines()) == 3
+
+
+def test_choices_are_drawn_anew_and_all_else_stays() -> None:
+    plain, rng = random_sentence(LANGUAGE, random.Random(3)), random.Random(0)
+    found = [redrawn(plain, ["lora", "cfg"], LANGUAGE, rng) for _ in range(400)]
+    loras = Counter(VOCABULARY.tokens[one[1]] for one in found)
+    assert len(loras) == 5 and min(loras.values()) > 50
+    kept = [VOCABULARY.words[token] for token in plain if not of_lora(token)]
+    first = next(at for at, word in enumerate(kept) if word.group == "cfg")
+    for one in found:
+        words = [VOCABULARY.words[token] for token in one if not of_lora(token)]
+        assert words[:first] + words[first + 1 :] == kept[:first] + kept[first + 1 :]
+    assert len({one[at] for one in found for at in range(len(one))}) > 20
+
+
+def of_lora(token: int) -> bool:
+    return VOCABULARY.words[token].group in ("lora", "strength")
+
+
+def test_an_unknown_choice_is_told() -> None:
+    with pytest.raises(ConfigError, match="redrawn: unknown choice 'lorra'. Did you mean 'lora'"):
+        read_groups("ckpt, lorra")
+
+
+def test_of_what_a_policy_says_one_split_may_be_kept(tmp_path: Path) -> None:
+    def say(prompt: str, count: int, seed: int) -> list[str]:
+        rng = random.Random(seed)
+        return [sentence_text(random_sentence(LANGUAGE, rng)) for _ in range(count)]
+
+    asked = config(n=40, policy="mine", split="train")
+    pairs = policy_pairs(asked, ["a", "b"], say, tmp_path)
+    found = [workflow_of(pair.sentence) for pair in pairs]
+    assert {split_of_workflow(one) for one in found if one} == {"train"} and 20 < len(pairs) < 40
 
 
 def test_a_stop_file_ends_the_speaking(tmp_path: Path) -> None:

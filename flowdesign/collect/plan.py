@@ -13,7 +13,8 @@ used up. So
 * all pairs of a prompt share its few seeds, so that differences are not differences of noise alone,
   and the pairs that are rendered with all seeds tell how large the noise is (the noise ceiling).
 
-A *policy* says its workflows for each prompt; equal ones are taken once.
+A *policy* says its workflows for each prompt, some choices of which may be drawn anew (`collect.redrawing`);
+equal ones are taken once.
 """
 
 from __future__ import annotations
@@ -92,6 +93,8 @@ def policy_pairs(
     if len(drawn) < config.n:
         log.info("%d of %d workflows were equal to another of their prompt's",
                  config.n - len(drawn), config.n)  # fmt: skip
+    if config.split != ALL:
+        drawn = [(p, one) for p, one in drawn if _split_of(one) == config.split]
     return with_seeds(config, drawn, rng)
 
 

@@ -9,6 +9,7 @@ store has already, from whatever run, is not made.
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ from flowdesign.collect.plan import (
     random_pairs,
 )
 from flowdesign.collect.prompts import read_prompts
+from flowdesign.collect.redrawing import read_groups, redrawn
 from flowdesign.collect.rendering import (
     Planner,
     checked_recipe,
@@ -188,6 +190,7 @@ def _sayer(config: CollectConfig, models: Installed) -> Sayer:
     from flowdesign.policy import Policy, PolicyError
 
     torch.set_num_threads(config.threads)
+    kinds = read_groups(config.redrawn)
     try:
         policy = Policy.load(runs.folder_of(config.policy), device=config.device, models=models)
     except PolicyError as fault:
@@ -195,6 +198,8 @@ def _sayer(config: CollectConfig, models: Installed) -> Sayer:
 
     def say(prompt: str, count: int, seed: int) -> list[str]:
         samples = policy.sample(prompt, count, seed, config.temperature)
-        return [sentence_text(sample.tokens, policy.vocabulary) for sample in samples]
+        rng = random.Random(f"collect/redrawn/{seed}")
+        said = [redrawn(one.tokens, kinds, policy.automaton, rng) for one in samples]
+        return [sentence_text(tokens, policy.vocabulary) for tokens in said]
 
     return say

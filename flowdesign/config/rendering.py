@@ -100,10 +100,14 @@ class CollectConfig(RenderConfig):
     prompts: str = Field("grammar", description="file with a prompt a line, or grammar")
     prompt_count: int = Field(400, ge=1, description="prompts to draw from the grammar")
     split: Literal["all", "train", "validation", "test"] = Field(
-        "all", description="only prompts and random workflows of this split of the records"
+        "all", description="only prompts and workflows of this split of the records"
     )
     policy: str = Field("random", description="run or folder of a policy, or random")
     temperature: float = Field(1.0, ge=0, le=2, description="of the policy; 0 is the likeliest")
+    redrawn: str = Field(
+        "",
+        description="choices of what the policy says that are drawn anew, by comma: ckpt, lora, ...",
+    )
     n: int = Field(5000, ge=1, description="pairs of a prompt and a workflow")
     seeds: int = Field(4, ge=1, le=64, description="seeds of a prompt")
     repeated: float = Field(1.0, ge=0, le=1, description="share of the pairs with all seeds")
