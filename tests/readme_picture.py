@@ -5,25 +5,28 @@ chance, and photographs the three cards into assets/guidance.png.
 """
 
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from typing import Any
 
 from conftest import find_browser, free_port
 from playwright.sync_api import sync_playwright
 
 from flowdesign.catalog import ROOT
-from flowdesign.studio import open_studio
-from flowdesign.ui import build_app, launch
+from flowdesign.ui import build_app, launch, open_in_background
+from flowdesign.ui.critics import Critics
 
 PROMPT, SCALE, SEED = "a red star left of a blue heart, night style", "2", "1"
 
 
 def main(prompt: str = PROMPT, scale: str = SCALE, seed: str = SEED) -> None:
     """Design, photograph."""
-    app, port = build_app(ThreadPoolExecutor().submit(open_studio)), free_port()
+    opening, critics, port = Future[Any](), Critics(), free_port()
+    app = build_app(opening, critics=critics)
     launch(app, server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, quiet=True)
+    open_in_background(opening, critics)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 900}, device_scale_factor=1.5)
+        page = browser.new_page(viewport={"width": 1800, "height": 900})
         page.set_default_timeout(300_000)
         page.goto(f"http://127.0.0.1:{port}/?__theme=light")
         page.wait_for_selector("text=Ready")

@@ -3,6 +3,7 @@
 import json
 import random
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from flowdesign.catalog import known_assets
 from flowdesign.collect.batches import PlannedWorkflow, make_batches, plan_workflow, trunk
 from flowdesign.collect.plan import (
+    BLOCK,
     Pair,
     Stopped,
     keep_plan,
@@ -160,31 +162,37 @@ class Speaker:
     """Says a few sentences, some of them twice."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, int, int]] = []
+        self.asked: list[tuple[tuple[str, ...], int, int]] = []
 
-    def __call__(self, prompt: str, count: int, seed: int) -> list[str]:
-        self.asked.append((prompt, count, seed))
+    def __call__(self, prompts: Sequence[str], count: int, seed: int) -> list[list[str]]:
+        self.asked.append((tuple(prompts), count, seed))
         rng = random.Random(seed)
-        return [f"sentence {rng.randrange(3)} for {prompt}" for _ in range(count)]
+        return [[f"sentence {rng.randrange(3)} for {p}" for _ in range(count)] for p in prompts]
+
+
+PROMPTS = [f"prompt {number}" for number in range(2 * BLOCK + 3)]
 
 
 def test_a_policy_speaks_for_every_prompt_and_equal_workflows_count_once(tmp_path: Path) -> None:
-    speaker, asked = Speaker(), config(n=22, policy="mine", seeds=2)
-    pairs = policy_pairs(asked, ["a", "b", "c"], speaker, tmp_path)
-    assert [(prompt, count) for prompt, count, _ in speaker.asked] == [("a", 8), ("b", 7), ("c", 7)]
+    speaker, asked = Speaker(), config(n=7 * len(PROMPTS) + 1, policy="mine", seeds=2)
+    pairs = policy_pairs(asked, PROMPTS, speaker, tmp_path)
+    assert [(len(prompts), count) for prompts, count, _ in speaker.asked] == [
+        (BLOCK, 8), (BLOCK, 8), (3, 8),
+    ]  # fmt: skip
     assert len({seed for _, _, seed in speaker.asked}) == 3
-    assert len(pairs) == len({(pair.prompt, pair.sentence) for pair in pairs}) <= 9
+    assert len(pairs) == len({(pair.prompt, pair.sentence) for pair in pairs}) <= 3 * len(PROMPTS)
     assert all(pair.sentence.endswith(f"for {pair.prompt}") for pair in pairs)
+    assert {pair.prompt for pair in pairs} == set(PROMPTS)
 
 
 def test_a_policy_is_asked_again_only_for_what_was_not_written(tmp_path: Path) -> None:
-    asked, prompts = config(n=12, policy="mine"), ["a", "b", "c"]
-    whole = policy_pairs(asked, prompts, Speaker(), tmp_path)
+    asked = config(n=4 * len(PROMPTS), policy="mine")
+    whole = policy_pairs(asked, PROMPTS, Speaker(), tmp_path)
     lines = (tmp_path / "drawn.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "drawn.jsonl").write_text(lines[0] + lines[1][:9])  # killed while writing "b"
+    (tmp_path / "drawn.jsonl").write_text(lines[0] + lines[1][:9])  # killed while writing
     again = Speaker()
-    assert policy_pairs(asked, prompts, again, tmp_path) == whole
-    assert [prompt for prompt, _, _ in again.asked] == ["b", "c"]
+    assert policy_pairs(asked, PROMPTS, again, tmp_path) == whole
+    assert [prompts[0] for prompts, _, _ in again.asked] == [PROMPTS[BLOCK], PROMPTS[2 * BLOCK]]
     assert len((tmp_path / "drawn.jsonl").read_text().splitlines()) == 3
 
 
@@ -211,9 +219,11 @@ def test_an_unknown_choice_is_told() -> None:
 
 
 def test_of_what_a_policy_says_one_split_may_be_kept(tmp_path: Path) -> None:
-    def say(prompt: str, count: int, seed: int) -> list[str]:
+    def say(prompts: Sequence[str], count: int, seed: int) -> list[list[str]]:
         rng = random.Random(seed)
-        return [sentence_text(random_sentence(LANGUAGE, rng)) for _ in range(count)]
+        return [
+            [sentence_text(random_sentence(LANGUAGE, rng)) for _ in range(count)] for _ in prompts
+        ]
 
     asked = config(n=40, policy="mine", split="train")
     pairs = policy_pairs(asked, ["a", "b"], say, tmp_path)

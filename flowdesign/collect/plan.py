@@ -37,10 +37,11 @@ from flowdesign.tokens import Automaton, random_sentence, sentence_text, workflo
 
 PLAN, DRAWN = "plan.jsonl", "drawn.jsonl"
 RANDOM = "random"
+BLOCK = 16  # prompts that a policy speaks for at once
 
 log = logging.getLogger(__name__)
-# (prompt, how many, seed) -> sentences as text
-Sayer = Callable[[str, int, int], list[str]]
+# (prompts, how many for each, seed) -> sentences as text, for each prompt
+Sayer = Callable[[Sequence[str], int, int], list[list[str]]]
 
 
 @dataclass(frozen=True)
@@ -74,28 +75,36 @@ def policy_pairs(
 ) -> list[Pair]:
     """Plan pairs of prompts and what a policy says for them; goes on where it was interrupted.
 
-    Raises Stopped between two prompts when the run's folder has a STOP file.
+    Raises Stopped between two blocks of prompts when the run's folder has a STOP file.
     """
-    rng = random.Random(f"collect/policy/{config.seed}")
-    path = folder / DRAWN
-    said: list[list[str]] = read_lines(path)
+    path, share = folder / DRAWN, -(-config.n // len(prompts))
+    said: list[list[list[str]]] = read_lines(path)  # a line for each block
     with path.open("a", encoding="utf-8") as file:
-        for index in range(len(said), len(prompts)):
+        for first in range(len(said) * BLOCK, len(prompts), BLOCK):
             if (folder / "STOP").exists():
                 raise Stopped
-            count = config.n // len(prompts) + (index < config.n % len(prompts))
-            chance = seeds_of(f"say/{config.seed}", prompts[index], 1)[0]
-            said.append(list(dict.fromkeys(say(prompts[index], count, chance))) if count else [])
+            block = prompts[first : first + BLOCK]
+            chance = seeds_of(f"say/{config.seed}", block[0], 1)[0]
+            said.append(say(block, share, chance))
             file.write(json.dumps(said[-1]) + "\n")
             file.flush()
-            log.info("the policy has spoken for %d of %d prompts", index + 1, len(prompts))
-    drawn = [(p, one) for p, sentences in zip(prompts, said, strict=True) for one in sentences]
+            log.info("the policy has spoken for %d of %d prompts", first + len(block), len(prompts))
+    found = _wanted(config, prompts, [row for block in said for row in block])
+    return with_seeds(config, found, random.Random(f"collect/policy/{config.seed}"))
+
+
+def _wanted(
+    config: CollectConfig, prompts: Sequence[str], said: Sequence[Sequence[str]]
+) -> list[tuple[str, str]]:
+    """Prompts with sentences: as many as are asked for, spread evenly, each once, of the split that is asked for."""
+    least, more = divmod(config.n, len(prompts))
+    counts = [least + (index < more) for index in range(len(prompts))]
+    rows = [dict.fromkeys(row[:count]) for row, count in zip(said, counts, strict=True)]
+    drawn = [(prompt, one) for prompt, row in zip(prompts, rows, strict=True) for one in row]
     if len(drawn) < config.n:
         log.info("%d of %d workflows were equal to another of their prompt's",
                  config.n - len(drawn), config.n)  # fmt: skip
-    if config.split != ALL:
-        drawn = [(p, one) for p, one in drawn if _split_of(one) == config.split]
-    return with_seeds(config, drawn, rng)
+    return [pair for pair in drawn if config.split == ALL or _split_of(pair[1]) == config.split]
 
 
 def with_seeds(

@@ -188,6 +188,7 @@ def _sayer(config: CollectConfig, models: Installed) -> Sayer:
     import torch
 
     from flowdesign.policy import Policy, PolicyError
+    from flowdesign.sampling import roll
 
     torch.set_num_threads(config.threads)
     kinds = read_groups(config.redrawn)
@@ -196,10 +197,12 @@ def _sayer(config: CollectConfig, models: Installed) -> Sayer:
     except PolicyError as fault:
         raise ConfigError(f"policy: {fault}") from None
 
-    def say(prompt: str, count: int, seed: int) -> list[str]:
-        samples = policy.sample(prompt, count, seed, config.temperature)
+    def say(prompts: Sequence[str], count: int, seed: int) -> list[list[str]]:
+        groups = roll(policy, prompts, count, seed, config.temperature)
         rng = random.Random(f"collect/redrawn/{seed}")
-        said = [redrawn(one.tokens, kinds, policy.automaton, rng) for one in samples]
-        return [sentence_text(tokens, policy.vocabulary) for tokens in said]
+        return [[put(redrawn(one, kinds, policy.automaton, rng)) for one in row] for row in groups]
+
+    def put(sentence: tuple[int, ...]) -> str:
+        return sentence_text(sentence, policy.vocabulary)
 
     return say
