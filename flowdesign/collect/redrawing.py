@@ -1,7 +1,7 @@
 """Some choices of a sentence drawn anew, so that all their values are tried where all else is as a policy has it.
 
 Random workflows are mostly poor, so what a LoRA does for its prompts drowns in what else is wrong: of 45,442 shipped
-images 217 have the right checkpoint and only the LoRA that their prompt wants. Around what a policy says it shows.
+images 184 have the right checkpoint and only the LoRA that their prompt wants. Around what a policy says it shows.
 """
 
 from __future__ import annotations
