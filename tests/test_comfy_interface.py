@@ -9,8 +9,7 @@ import pytest
 from corpus import corpus
 from language_toys import KNOWN, txt2img
 
-from flowdesign.comfy import Imported, from_json
-from flowdesign.comfy import to_ui as ui_of
+from flowdesign.comfy import Imported, from_json, to_api, to_ui
 from flowdesign.comfy.interface import resolve
 from flowdesign.workflow import MAX_NODES, bind, canonical
 
@@ -19,7 +18,7 @@ PAIRS = Path(__file__).parent / "data" / "comfyui"
 
 def ui_with(change: Any) -> Imported:
     """Import the interface export of the smallest workflow after a change to it."""
-    ui = ui_of(canonical(bind(txt2img(), "a red star", 7)))
+    ui = to_ui(canonical(bind(txt2img(), "a red star", 7)))
     change(ui, {each["type"]: each for each in ui["nodes"]})
     return from_json(ui, KNOWN)
 
@@ -170,7 +169,7 @@ def test_subgraphs_are_opened_however_deep_they_are() -> None:
         once(ui, types)
         enclose(ui, types["KSampler"], "d-e-f")
 
-    ui = ui_of(canonical(bind(txt2img(), "a red star", 7)))
+    ui = to_ui(canonical(bind(txt2img(), "a red star", 7)))
     number = next(node["id"] for node in ui["nodes"] if node["type"] == "KSampler")
     for change, name in ((once, f"{number}:3"), (twice, f"{number}:3:3")):
         assert canonical(ui_with(change).workflow or {}) == GOOD.workflow
@@ -185,7 +184,7 @@ def test_subgraphs_are_opened_however_deep_they_are() -> None:
 
 def opened(change: Any) -> dict[str, Any]:
     """The inputs of the KSampler that is left after a change to the smallest workflow."""
-    ui = ui_of(canonical(bind(txt2img(), "a red star", 7)))
+    ui = to_ui(canonical(bind(txt2img(), "a red star", 7)))
     change(ui, {each["type"]: each for each in ui["nodes"]})
     graph, problems = resolve(ui)
     assert not problems
@@ -276,7 +275,7 @@ def test_a_group_node_has_its_nodes_values_one_after_the_other() -> None:
             "widgets_values": [*sampler["widgets_values"], "bislerp", 2.0],
         }
 
-    ui = ui_of(canonical(bind(txt2img(), "a red star", 7)))
+    ui = to_ui(canonical(bind(txt2img(), "a red star", 7)))
     before, _ = resolve(json.loads(json.dumps(ui)))
     group(ui, {each["type"]: each for each in ui["nodes"]})
     graph, problems = resolve(ui)
@@ -333,6 +332,30 @@ def test_import_against_real_pairs() -> None:
             }
     assert different.keys() <= DIFFERENT.keys(), different
     assert len(pairs) - len(different) >= 88
+
+
+def test_seeds_of_real_files_come_back_from_every_form() -> None:
+    """Those of later passes too: most people's files hold one seed for each."""
+    several = 0
+    for path in sorted(corpus("comfyui_examples").glob("*.ui.json")):
+        value = json.loads(path.read_text("utf-8"))
+        first = from_json(value, KNOWN)
+        if first.workflow is None:
+            continue
+        bound = bind(first.workflow, first.prompt, first.seed)
+        assert _seeds(bound).items() <= _seeds(resolve(value)[0]).items(), path.name
+        for again in (to_api(bound, KNOWN), to_ui(bound, KNOWN)):
+            other = from_json(json.loads(json.dumps(again)), KNOWN)
+            assert other.workflow is not None
+            assert canonical(bind(other.workflow, other.prompt, other.seed)) == canonical(bound)
+        several += len(_seeds(bound)) > 1
+    assert several >= 12
+
+
+def _seeds(graph: dict[str, Any]) -> dict[str, Any]:
+    names = ("seed", "noise_seed")
+    found = {key: [each["inputs"].get(name) for name in names] for key, each in graph.items()}
+    return {key: seeds for key, seeds in found.items() if seeds != [None, None]}
 
 
 def _bare(graph: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from flowdesign.comfy import Imported, png_info, read_file
 from flowdesign.comfy import to_api as api_of
 from flowdesign.comfy import to_ui as ui_of
 from flowdesign.comfy.png import MAX_FILE
-from flowdesign.workflow import Workflow, bind
+from flowdesign.workflow import Workflow, bind, nodes_of, unbind
 
 WORKFLOWS = random_workflows(10, seed=11)
 BOUND = [bind(workflow, "a red star", SEED + i) for i, workflow in enumerate(WORKFLOWS)]
@@ -36,6 +36,19 @@ def test_a_png_restores_prompt_workflow_and_seed(tmp_path: Path, prompt: str) ->
     for name, workflow in (("a", WORKFLOWS[0]), ("b", bind(WORKFLOWS[0], prompt, SEED))):
         path = saved(tmp_path / f"{name}.png", workflow, prompt, scores={"strict": 1.0})
         assert read_file(path, KNOWN) == Imported(WORKFLOWS[0], prompt, SEED)
+
+
+def test_a_png_restores_the_seeds_of_later_passes(tmp_path: Path) -> None:
+    workflow = next(each for each in BOUND if len(nodes_of(each, "KSampler")) > 1)
+    workflow = json.loads(json.dumps(workflow))
+    workflow[nodes_of(workflow, "KSampler")[1]]["inputs"]["seed"] = 4242
+    unbound, prompt, seed = unbind(workflow)
+    for name, given in (("a", unbound), ("b", workflow)):
+        info = png_info(given, prompt, seed)
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png", pnginfo=info)
+        found = read_file(tmp_path / f"{name}.png", KNOWN)
+        assert found == Imported(unbound, prompt, seed)
+        assert bind(found.workflow or {}, prompt, seed) == workflow
 
 
 def test_the_chunks_are_comfyuis_and_our_own(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import language_toys as toys
 import pytest
 from record_toys import (
     FOREIGN,
@@ -36,6 +37,8 @@ from flowdesign.records import (
     split_of_both,
     split_of_prompt,
 )
+from flowdesign.records.identity import parts_of, workflow_text
+from flowdesign.records.splits import split_of_workflow
 from flowdesign.standards import NoStandard, Reference, Standard, combine
 
 TESTS = Path(__file__).parent
@@ -172,6 +175,20 @@ def test_components_of_a_foreign_graph_are_found(store: Store) -> None:
     (other,) = store.add([simple(1, workflow=reseeded)])
     assert other != number  # it makes another image
     assert store.get(other).workflow_split == found.workflow_split
+
+
+def test_a_seed_of_a_later_pass_makes_another_image_of_the_same_workflow(store: Store) -> None:
+    later = toys.txt2img()["sampler"]["inputs"] | {"latent_image": ["sampler", 0], "denoise": 0.5}
+    more = toys.node("KSampler", **later)
+    plain = toys.txt2img(image__samples=["more", 0]) | {"more": more}
+    moved = json.loads(json.dumps(plain))
+    moved["more"]["inputs"]["seed"] = 4234  # how far it is from the usual one
+    first, other, again = store.add([simple(1, workflow=w) for w in (plain, moved, plain)])
+    assert first == again != other
+    assert store.get(other).workflow == moved
+    assert split_of_workflow(moved) == split_of_workflow(plain)
+    parts = [parts_of(workflow_text(each)) for each in (plain, moved)]
+    assert parts[0].hash == parts[1].hash == parts[0].identity != parts[1].identity
 
 
 # --- splits --------------------------------------------------------------------------------------

@@ -176,6 +176,19 @@ def test_samplers_on_training_levels(models: Installed, tmp_path: Path, sampler:
     assert distance.max() <= 1 and (distance == 0).mean() > 0.99
 
 
+@pytest.mark.parametrize(("apart", "said"), [(4234, "+ 4235"), (2**64 - 5, "- 4"), (0, "+ 1")])
+def test_later_passes_keep_their_seeds(
+    models: Installed, tmp_path: Path, apart: int, said: str
+) -> None:
+    workflow = txt2img("tiny_mini", "{prompt}", seed=0)
+    again = {"latent_image": ["sample", 0], "denoise": 0.5, "seed": apart}
+    workflow["again"] = node("KSampler", **workflow["sample"]["inputs"] | again)
+    workflow["decode"]["inputs"]["samples"] = ["again", 0]
+    assert f"seed=(SEED {said}) % 2**64" in write_script(workflow, PROMPT, SEED, models).text
+    distance, _ = differences(workflow, models, tmp_path)
+    assert distance.max() <= 1 and (distance == 0).mean() > 0.99
+
+
 @pytest.mark.parametrize("sampler", ["dpmpp_sde", "lcm", "res_multistep"])
 def test_an_approximate_script_says_why(models: Installed, tmp_path: Path, sampler: str) -> None:
     workflow = txt2img("tiny_mini", "{prompt}", sampler_name=sampler, scheduler="karras", seed=0)

@@ -25,6 +25,7 @@ from flowdesign.workflow import (
     topological_order,
     unbind,
     validate,
+    with_seeds_by_rule,
     workflow_hash,
 )
 
@@ -306,6 +307,55 @@ def test_every_pass_that_adds_noise_has_its_own_seed() -> None:
         assert rest == list(range(len(rest)))  # counting goes on from 0 after the largest
         found.add((len(seeds), halves))
     assert found == {(1, 0), (2, 0), (3, 0), (2, 2), (3, 2)}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, MAX_SEED), min_size=5, max_size=5), st.integers(0, 29))
+def test_seeds_of_later_passes_come_back(seeds: list[int], index: int) -> None:
+    bound = bind(UNBOUND[index], "a red star", 0)
+    passes = [key for key, each in bound.items() if "Sampler" in each["class_type"]]
+    for key, seed in zip(passes, seeds, strict=False):
+        inputs = bound[key]["inputs"]
+        inputs["seed" if "seed" in inputs else "noise_seed"] = seed
+    unbound, prompt, first = unbind(bound)
+    assert bind(unbound, prompt, first) == bound
+    assert first == seeds[0] and unbind(unbound, prompt) == (unbound, prompt, 0)
+    assert unbind(bind(unbound, prompt, 5)) == (unbound, prompt, 5)  # they keep their distance
+    assert validate(unbound, KNOWN) == []
+    assert with_seeds_by_rule(unbound) == UNBOUND[index]
+
+
+def two_passes(*seeds: int) -> Workflow:
+    """A workflow of two passes with these seeds."""
+    sampler = txt2img()["sampler"]["inputs"] | {"latent_image": ["sampler", 0], "denoise": 0.5}
+    workflow = txt2img(image__samples=["more", 0]) | {"more": node("KSampler", **sampler)}
+    workflow["prompt"]["inputs"]["text"] = "a red star"
+    for name, seed in zip(("sampler", "more"), seeds, strict=True):
+        workflow[name]["inputs"]["seed"] = seed
+    return workflow
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [
+        ((7, 8), "denoise 0.5"),
+        ((7, 7), "denoise 0.5 with the first seed"),
+        ((7, 4242), "denoise 0.5 with the first seed + 4,235"),
+        ((7, 4), "denoise 0.5 with the first seed - 3"),
+        ((0, 0), "denoise 0.5 with the first seed"),
+        ((MAX_SEED, 0), "denoise 0.5"),
+    ],
+)
+def test_seeds_that_do_not_follow_the_rule_are_said(seeds: tuple[int, int], said: str) -> None:
+    workflow = two_passes(*seeds)
+    unbound, prompt, first = unbind(workflow)
+    assert bind(unbound, prompt, first) == workflow
+    assert describe(unbound) == describe(workflow) and describe(unbound).endswith(said)
+    plain = unbind(two_passes(7, 8))[0]
+    assert (workflow_hash(unbound) == workflow_hash(plain)) == said.endswith("0.5")
+    # A bound workflow, which its first seed tells from an unbound one, is given another seed.
+    moved = bind(workflow if seeds[0] else unbound, prompt, 100)
+    assert moved["more"]["inputs"]["seed"] == (100 + seeds[1] - seeds[0]) % (MAX_SEED + 1)
 
 
 # --- the sentence for people ---------------------------------------------------------------------

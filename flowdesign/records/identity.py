@@ -11,7 +11,7 @@ from typing import Any
 
 from flowdesign.catalog import Installed
 from flowdesign.records.record import BadRecord
-from flowdesign.records.splits import Split, split_of_digest
+from flowdesign.records.splits import Split, split_digest, split_of_digest
 from flowdesign.workflow import (
     OF_VALUES,
     Workflow,
@@ -33,7 +33,8 @@ class Parts:
     """What the store keeps of a workflow beside its graph. `components` are (kind, value) pairs.
 
     `hash` is the same for what differs by seed alone, `identity` only for what makes the same image;
-    of a workflow made of our nodes, whose seeds are taken out, both are the canonical hash.
+    of a workflow made of our nodes, whose first seed is taken out, both are canonical hashes, and one
+    where later seeds follow from the first.
     """
 
     text: str
@@ -62,7 +63,7 @@ def parts_of(text: str) -> Parts:
     workflow = json.loads(text)
     ours = _is_ours(workflow)
     identity = workflow_hash(workflow) if ours else _sorted_sha(workflow)
-    digest = identity if ours else _sorted_sha(_without_seeds(workflow))
+    digest = split_digest(workflow) if ours else _sorted_sha(_without_seeds(workflow))
     order = topological_order(workflow) if ours else list(workflow)
     found = tuple(dict.fromkeys(_components(list(_inputs(workflow, order)))))
     first = dict(reversed(found))

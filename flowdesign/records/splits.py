@@ -10,7 +10,7 @@ import hashlib
 import unicodedata
 from typing import Literal, get_args
 
-from flowdesign.workflow import Workflow, workflow_hash
+from flowdesign.workflow import Workflow, with_seeds_by_rule, workflow_hash
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -37,8 +37,13 @@ def split_of_digest(digest: str) -> Split:
 
 
 def split_of_workflow(workflow: Workflow) -> Split:
-    """The split of a valid workflow, by its canonical form."""
-    return split_of_digest(workflow_hash(workflow))
+    """The split of a valid, unbound workflow, by its canonical form."""
+    return split_of_digest(split_digest(workflow))
+
+
+def split_digest(workflow: Workflow) -> str:
+    """The hash that decides: two seeds of one workflow must not fall into two splits."""
+    return workflow_hash(with_seeds_by_rule(workflow))
 
 
 def split_of_both(prompt: Split, workflow: Split) -> Split:

@@ -13,6 +13,7 @@ from flowdesign.render.sampling import Plan
 from flowdesign.render.values import Model
 from flowdesign.standalone.schedulers import Visit, visit
 from flowdesign.standalone.writing import Pipe, Writing
+from flowdesign.workflow import signed
 
 PATCHES, VALUES = "flowdesign.render.patches", "flowdesign.render.values"
 WIDTH = 96  # columns of a list of numbers
@@ -101,8 +102,11 @@ def _amount(sigma: float, pipe: Pipe) -> float:
     return float(pipe.levels.noised(torch.zeros(1), torch.ones(1), sigma))
 
 
-def _seed(offset: int) -> str:
-    return f"SEED + {offset}" if offset else "SEED"
+def _seed(bound: int) -> str:
+    """The seed of a pass, given what it is where SEED is 0."""
+    offset = signed(bound)
+    sign = "-" if offset < 0 else "+"
+    return f"(SEED {sign} {abs(offset)}) % 2**64" if offset else "SEED"
 
 
 def _scheduler(writing: Writing, made: Visit, pipe: Pipe) -> str:

@@ -14,7 +14,7 @@ from flowdesign.tokens.choices import choices_of, words_of
 from flowdesign.tokens.reader import NotInLanguage, fail, read
 from flowdesign.tokens.snapping import Snapper
 from flowdesign.tokens.vocabulary import VOCABULARY, UnknownToken, Vocabulary, Word
-from flowdesign.workflow import Problem, Workflow, bind, canonical, unbind, validate
+from flowdesign.workflow import Problem, Workflow, canonical, unbind, validate
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,10 @@ def encode(workflow: Workflow, vocabulary: Vocabulary = VOCABULARY) -> Encoded:
         raise NotInLanguage(problems)
     # The prompt goes first: a negative text that equals it is another node only until they merge.
     unbound, prompt, seed = unbind(workflow)
-    unbound = canonical(unbound)
-    snapper = Snapper(unbound)
+    snapper = Snapper(canonical(unbound))
     words = words_of(read(canonical(snapper.workflow)))
     tokens = _ids(words, vocabulary)
-    notes = [*snapper.notes, *_seed_notes(workflow, unbound, prompt, seed)]
-    return Encoded(tuple(tokens), prompt, seed, tuple(notes))
+    return Encoded(tuple(tokens), prompt, seed, tuple(snapper.notes))
 
 
 def _ids(words: Sequence[Word], vocabulary: Vocabulary) -> list[int]:
@@ -66,14 +64,6 @@ def _ids(words: Sequence[Word], vocabulary: Vocabulary) -> list[int]:
     if problems:
         raise NotInLanguage(problems)
     return known
-
-
-def _seed_notes(workflow: Workflow, unbound: Workflow, prompt: str, seed: int) -> list[str]:
-    """Say so if later seeds are not what `bind` would give; an unbound workflow has none."""
-    plain = canonical(workflow)
-    if plain in (unbound, canonical(bind(unbound, prompt, seed))):
-        return []
-    return ["The seeds of later passes are not kept: they follow from the first."]
 
 
 def decode(tokens: Sequence[int], vocabulary: Vocabulary = VOCABULARY) -> Decoded:

@@ -9,18 +9,23 @@ from flowdesign.catalog import ASSETS, FAMILIES, asset
 from flowdesign.nodes import NODES, Input
 from flowdesign.tokens.builder import ALL_STEPS, FILENAME_PREFIX, switch_step
 from flowdesign.tokens.vocabulary import SWITCHES
-from flowdesign.workflow import Workflow, nodes_of, source
+from flowdesign.workflow import (
+    Workflow,
+    nodes_of,
+    seeds_apart,
+    source,
+    with_seeds_by_rule,
+)
 
 
 class Snapper:
-    """Works on its own copy; `workflow` is the result and `notes` say what was moved."""
+    """Works on a copy of an unbound workflow; `workflow` is the result and `notes` say what was moved."""
 
     def __init__(self, workflow: Workflow) -> None:
-        self.workflow: Workflow = {
-            node: {"class_type": each["class_type"], "inputs": dict(each["inputs"])}
-            for node, each in workflow.items()
-        }
+        self.workflow: Workflow = with_seeds_by_rule(workflow)
         self.notes: list[str] = []
+        if seeds_apart(workflow):
+            self.notes.append("The seeds of later passes are not kept: they follow from the first.")
         for node in self.workflow:
             self._outputs(node)
             self._bins(node)

@@ -1,10 +1,19 @@
 """The workflow: ComfyUI's API graph, its validation, its canonical form, its prompt and seed.
 
 A workflow is ``{id: {"class_type": ..., "inputs": {...}}}``, and a link is ``[id, slot]``.
-An *unbound* workflow holds ``{prompt}`` where the prompt goes, and 0 for every seed.
+An *unbound* workflow holds ``{prompt}`` where the prompt goes, and for every seed how far it is from the rule
+of `binding`: 0 but for files whose later passes have seeds of their own.
 """
 
-from flowdesign.workflow.binding import PROMPT, TEXTS, bind, unbind
+from flowdesign.workflow.binding import (
+    PROMPT,
+    TEXTS,
+    bind,
+    seeds_apart,
+    signed,
+    unbind,
+    with_seeds_by_rule,
+)
 from flowdesign.workflow.description import describe
 from flowdesign.workflow.graph import (
     DependencyCycle,
@@ -48,13 +57,16 @@ __all__ = [
     "limited",
     "nodes_of",
     "outputs_of",
+    "seeds_apart",
     "settings",
     "show",
+    "signed",
     "sizes",
     "source",
     "topological_order",
     "total",
     "unbind",
     "validate",
+    "with_seeds_by_rule",
     "workflow_hash",
 ]

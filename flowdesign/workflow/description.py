@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flowdesign.catalog import PREFIXES
-from flowdesign.workflow.binding import PROMPT, TEXTS
+from flowdesign.workflow.binding import PROMPT, TEXTS, seeds_apart
 from flowdesign.workflow.graph import Workflow, outputs_of, source, topological_order
 from flowdesign.workflow.passes import SAMPLERS, guiding, settings
 from flowdesign.workflow.sizes import EMPTY_LATENTS
@@ -26,12 +26,16 @@ _BACK = {  # the input that leads back along latents and images
 
 
 def describe(workflow: Workflow) -> str:
-    """Return one sentence that says what a valid workflow does; prompt and seed are left out."""
-    texts = (_output(workflow, output) for output in outputs_of(workflow))
+    """Return one sentence that says what a valid workflow does, without prompt and seed.
+
+    Where the seed of a later pass does not follow from the first by the rule, it says so.
+    """
+    apart = seeds_apart(workflow)
+    texts = (_output(workflow, output, apart) for output in outputs_of(workflow))
     return "; also ".join(dict.fromkeys(texts))
 
 
-def _output(workflow: Workflow, output: str) -> str:
+def _output(workflow: Workflow, output: str, apart: Mapping[str, int]) -> str:
     order = topological_order(workflow, [output])
     samplers = [node for node in order if workflow[node]["class_type"] in SAMPLERS]
     parts: list[str] = []
@@ -42,6 +46,7 @@ def _output(workflow: Workflow, output: str) -> str:
             parts.append(_later_pass(workflow, sampler, checkpoint if checkpoint != said else ""))
         else:
             parts.append(_first_pass(workflow, sampler, order))
+        parts[-1] += _seed(workflow, sampler, apart)
         said = checkpoint
     text = ", then ".join(parts) or "no sampling"
     return ", ".join([text, *_resizes(workflow, output)])
@@ -67,6 +72,16 @@ def _steps(inputs: dict[str, Any]) -> str:
     text = f"{count} of {inputs['sampler_name']}/{inputs['scheduler']} at cfg {inputs['cfg']:g}"
     denoise = inputs.get("denoise", 1.0)
     return text if denoise == 1 else f"{text} and denoise {denoise:g}"
+
+
+def _seed(workflow: Workflow, sampler: str, apart: Mapping[str, int]) -> str:
+    """Return what a pass does with the first seed, where that is not what the rule says."""
+    link = source(workflow, sampler, "noise")
+    offset = apart.get(link[0] if link else sampler)
+    if offset is None:
+        return ""
+    sign = "-" if offset < 0 else "+"
+    return " with the first seed" + (f" {sign} {abs(offset):,}" if offset else "")
 
 
 def _models(workflow: Workflow, sampler: str) -> Iterator[dict[str, Any]]:

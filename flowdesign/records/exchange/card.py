@@ -14,7 +14,7 @@ _SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 _ABOUT = {
     "id": "number within these files; votes and ratings refer to it",
     "prompt": "what the image should show",
-    "workflow": "ComfyUI's API graph as JSON; `{prompt}` and seeds are not filled in",
+    "workflow": "ComfyUI's API graph as JSON; `{prompt}` and seeds are not filled in; a seed that is not 0 is added to the usual one",
     "seed": "seed of the first sampling pass",
     "sentence": "the workflow in FlowDesign's vocabulary; empty when it is outside of it",
     "image": "sha256 of the PNG; empty when there is none",
