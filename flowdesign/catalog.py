@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from flowdesign import headers
-from flowdesign.headers import PICKLES, SUFFIX
+from flowdesign.headers import PICKLES, SUFFIX, SUFFIXES
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "checkpoints" / "miniature"
@@ -35,7 +35,7 @@ FOLDERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 KINDS = tuple(FOLDERS)
 CONFIG_SUFFIX = ".config"  # of the folder beside a weights file that tells its configuration
-MAX_DEPTH = 3  # folders below a kind that are searched
+MAX_DEPTH = 10  # folders below a kind that are searched: ComfyUI searches all
 MAX_SHOWN = 30  # names in a message
 
 SAMPLERS = (
@@ -201,7 +201,8 @@ def _last(name: str) -> str:
 class Installed:
     """The model files found on this machine, by kind and name.
 
-    A name is relative to its kind's folder and has no suffix. What is there and cannot be loaded
+    A name is relative to its kind's folder and is without .safetensors; .sft and other spellings of
+    either stay, as they tell one file from another. What is there and cannot be loaded
     is in `broken`, with its reason; nothing else here knows it.
     """
 
@@ -271,9 +272,7 @@ def installed(folders: Sequence[Path] | None = None) -> Installed:
     broken: dict[str, dict[str, Broken]] = {kind: {} for kind in KINDS}
     for folder in models_folders() if folders is None else folders:
         for kind, names in FOLDERS.items():
-            for name, path in (
-                pair for n in names for pair in _scan(Path(folder) / n, "", MAX_DEPTH)
-            ):
+            for name, path in (pair for n in names for pair in _scan(Path(folder) / n)):
                 if reason := headers.fault(path):
                     broken[kind].setdefault(name, Broken(path, reason))
                 else:
@@ -290,20 +289,26 @@ def known_assets() -> Installed:
     return Installed(paths)
 
 
-def _scan(folder: Path, prefix: str, depth: int) -> Iterable[tuple[str, Path]]:
-    """Yield (name, path) of every model below a folder; a name is relative and without suffix.
+def _scan(
+    folder: Path, prefix: str = "", above: tuple[tuple[int, int], ...] = ()
+) -> Iterable[tuple[str, Path]]:
+    """Yield (name, path) of every model below a folder; a name is relative and without .safetensors.
 
-    Pickles keep theirs: they are not models here, and a name without it would claim one.
+    Pickles keep their suffix: they are not models here, and a name without it would claim one. `above`
+    is what leads here, device and inode: a link to any of it would have no end.
     """
     try:
+        found = os.stat(folder)
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:  # absent or unreadable: nothing is installed there
+        return
+    if (here := (found.st_dev, found.st_ino)) in above:
         return
     for entry in entries:
         path = Path(entry.path)
         if entry.name.startswith(".") or entry.name.endswith(CONFIG_SUFFIX):
             continue
-        if entry.is_file() and entry.name.endswith(SUFFIX):
+        if entry.is_file() and entry.name.lower().endswith(SUFFIXES):
             yield prefix + entry.name.removesuffix(SUFFIX), path
         elif (
             entry.is_file()
@@ -312,8 +317,8 @@ def _scan(folder: Path, prefix: str, depth: int) -> Iterable[tuple[str, Path]]:
             and _is_diffusers(path)
         ):
             yield prefix + entry.name, path
-        elif entry.is_dir() and depth > 1:
-            yield from _scan(path, f"{prefix}{entry.name}/", depth - 1)
+        elif entry.is_dir() and len(above) + 1 < MAX_DEPTH:
+            yield from _scan(path, f"{prefix}{entry.name}/", (*above, here))
 
 
 def _is_diffusers(folder: Path) -> bool:

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 SUFFIX = ".safetensors"  # the only weights file ever opened: a pickle can run code
+SUFFIXES = (SUFFIX, ".sft")  # what ComfyUI calls such a file, in any case of letters
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 PICKLED = "a pickle, which can run code when it is opened: convert it to safetensors"
 MOST_HEADER = 100 * 2**20  # bytes, as the format has it
 _METADATA = "__metadata__"
+_OF_PICKLES = (b"\x80", b"PK")  # how they begin: bare, and in the zip of torch.save
 _BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8,
          "U64": 64, "U32": 32, "U16": 16, "U8": 8, "BOOL": 8, "F8_E4M3": 8, "F8_E5M2": 8}  # fmt: skip
 
@@ -93,8 +95,10 @@ def _raw(path: Path, size: int) -> bytes:
         if len(first) < 8:
             raise BrokenFile(f"is truncated: {size} bytes are no safetensors file")
         length = int.from_bytes(first, "little")
-        if first[:1] == b"\x80" or first[:2] == b"PK":
-            raise BrokenFile(f"is {PICKLED} (its name says {SUFFIX})")
+        second = file.read(1)
+        # A length may begin with the bytes of a pickle, so they tell one only where no header follows.
+        if (length > MOST_HEADER or second != b"{") and first.startswith(_OF_PICKLES):
+            raise BrokenFile(f"is {PICKLED} (its name says {path.suffix})")
         if length > MOST_HEADER:
             raise BrokenFile(
                 "is no safetensors file: it does not begin with the length of a header"
@@ -103,7 +107,7 @@ def _raw(path: Path, size: int) -> bytes:
             raise BrokenFile(
                 f"is truncated: its header alone has {length:,} bytes, the file {size:,}"
             )
-        return file.read(length)
+        return second + file.read(length - 1) if length else b""
 
 
 def _parsed(raw: bytes, size: int) -> Header:

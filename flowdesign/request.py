@@ -7,7 +7,7 @@ import secrets
 import unicodedata
 from dataclasses import dataclass, replace
 
-MAX_PROMPT = 1000  # characters
+MAX_PROMPT = 1000  # characters, where a workflow is designed for it
 MAX_DESIGNS = 8
 MAX_SAID = 64  # designs of which one is rendered
 MAX_FIXES = 8
@@ -94,10 +94,10 @@ class Request:
             )
 
 
-def check_prompt(prompt: str) -> str:
+def check_prompt(prompt: str, most: int = MAX_PROMPT) -> str:
     """The prompt without control characters (files cannot hold them) and outer blanks.
 
-    Raises BadRequest when it is empty or too long.
+    Raises BadRequest when it is empty or has more than `most` characters.
     """
     if not isinstance(prompt, str):
         raise BadRequest("The prompt is a text.")
@@ -105,9 +105,9 @@ def check_prompt(prompt: str) -> str:
     prompt = "".join(kept).strip()
     if not prompt:
         raise BadRequest("The prompt is empty. Describe the picture you want.")
-    if len(prompt) > MAX_PROMPT:
+    if len(prompt) > most:
         raise BadRequest(
-            f"The prompt has {len(prompt):,} characters; at most {MAX_PROMPT:,} are allowed."
+            f"The prompt has {len(prompt):,} characters; at most {most:,} are allowed."
         )
     return prompt
 

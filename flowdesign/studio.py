@@ -46,7 +46,7 @@ from flowdesign.tokens import (
     encode,
     restrict,
 )
-from flowdesign.workflow import Workflow, validate
+from flowdesign.workflow import MAX_TEXT, Workflow, validate
 
 KEEP_SECONDS = 24 * 3600  # how long files stay before they are swept
 
@@ -316,7 +316,7 @@ def render_file(file: Path, prompt: str, seed: int, folder: Path) -> dict[str, A
     found = restore(file, models)
     if found.workflow is None or found.problems:
         raise BadRequest(f"{file.name} cannot be rendered: {tell(found.problems)}")
-    design = make_design(found.workflow, check_prompt(prompt), check_seed(seed))
+    design = make_design(found.workflow, check_prompt(prompt, MAX_TEXT), check_seed(seed))
     from flowdesign.render import Renderer as RealRenderer
     from flowdesign.render import RenderError
 

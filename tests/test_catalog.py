@@ -65,6 +65,37 @@ def test_tables_begin_with_the_choice_against() -> None:
         assert len(set(table)) == len(table)
 
 
+def test_scan_finds_what_comfyui_lists(tmp_path: Path) -> None:
+    deep = "/".join("abcdefghi")
+    for name in (
+        "ae.sft",
+        "ae.safetensors",
+        "Photo.SAFETENSORS",
+        f"{deep}/x.SFT",
+        f"{deep}/j/y.sft",
+    ):
+        path = tmp_path / "vae" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(EMPTY)
+    found = installed([tmp_path])
+    assert found.names("vae") == ("Photo.SAFETENSORS", f"{deep}/x.SFT", "ae", "ae.sft")
+    for name, listed in (("ae", "ae.safetensors"), ("ae.sft", "ae.sft")):
+        assert found.listed("vae", name) == listed
+        assert found.path("vae", name) == tmp_path / "vae" / listed
+    (tmp_path / "vae" / "Photo.SAFETENSORS").write_bytes(b"")
+    assert "is truncated" in installed([tmp_path]).why_broken("vae", "Photo.SAFETENSORS")
+
+
+def test_links_that_lead_back_are_followed_once(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / "loras" / name).mkdir(parents=True)
+        (tmp_path / "loras" / name / "x.safetensors").write_bytes(EMPTY)
+    (tmp_path / "loras/a/b").symlink_to(tmp_path / "loras/b")
+    (tmp_path / "loras/b/a").symlink_to(tmp_path / "loras/a")
+    (tmp_path / "loras/b/top").symlink_to(tmp_path / "loras")
+    assert installed([tmp_path]).names("loras") == ("a/b/x", "a/x", "b/a/x", "b/x")
+
+
 def test_scan_finds_folders_and_safetensors_in_order(tmp_path: Path) -> None:
     _diffusers(tmp_path / "checkpoints" / "zebra")
     _diffusers(tmp_path / "checkpoints" / "mini_night")

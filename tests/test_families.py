@@ -36,7 +36,7 @@ from flowdesign import comfy
 from flowdesign.render import Job, Renderer, fidelity
 from flowdesign.render.checkpoint import read_checkpoint
 from flowdesign.render.levels import FlowLevels, NoiseLevels
-from flowdesign.render.sigmas import denoising_levels
+from flowdesign.render.sigmas import denoising_levels, schedule
 from flowdesign.tokens import NotInLanguage, encode
 from flowdesign.workflow import (
     Workflow,
@@ -73,6 +73,22 @@ def noise(channels: int) -> Tensor:
 
 
 # --- against diffusers --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("denoise", [1.0, 0.5])
+def test_a_scheduler_of_its_own_gives_no_more_levels_than_steps(
+    models: Any, denoise: float
+) -> None:
+    """A KSampler's ddim_uniform has 30 levels for 28 steps; ComfyUI's BasicScheduler cuts them."""
+    workflow = txt2img("tiny_sd2", "x", scheduler="ddim_uniform", steps=28)
+    workflow["levels"] = node(
+        "BasicScheduler", model=["ckpt", 0], scheduler="ddim_uniform", steps=28, denoise=denoise
+    )
+    levels = value_of(models, workflow, "levels").values
+    assert len(levels) == 28 + 1 and levels[-1] == 0
+    if denoise == 1:
+        found = read_checkpoint(models.path("checkpoints", "tiny_sd2")).levels
+        assert torch.equal(levels, schedule("ddim_uniform", found, 28)[1:])
 
 
 def test_sd2_is_the_pipeline_of_diffusers(folder: Path, models: Any) -> None:

@@ -141,6 +141,20 @@ def test_a_broken_file_is_named_with_its_reason(tmp_path: Path) -> None:
     assert read_header(tmp_path / "whole.safetensors").shapes == {"a.weight": (2, 3)}
 
 
+@pytest.mark.parametrize("length", [0x80, 0x180, 19280, 19280 + 2**16])  # "\x80", and "PK"
+def test_a_whole_file_is_no_pickle_for_the_length_of_its_header(
+    tmp_path: Path, length: int
+) -> None:
+    header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(length)
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(struct.pack("<Q", length) + header + b"\0" * 4)
+    assert path.read_bytes().startswith((b"\x80", b"\x80\x01", b"PK"))
+    assert read_header(path).shapes == {"a": (1,)}
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(BrokenFile, match="is truncated"):
+        read_header(path)
+
+
 def test_a_file_that_was_mended_is_read_again(tmp_path: Path) -> None:
     path = write(tmp_path / "a.safetensors", {"a": (4,)})
     whole = path.read_bytes()

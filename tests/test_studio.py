@@ -354,6 +354,11 @@ def test_a_file_is_rendered_into_a_folder(tmp_path: Path, monkeypatch: pytest.Mo
     assert made["fidelity"] in ("exact", "approximate")
     back = restore(Path(made["image"]))
     assert (back.prompt, back.seed, back.problems) == ("one red circle", 5, ())
+    long = "one red circle, " * 1_200  # a workflow may have 20,000 characters of text
+    made = render_file(file, long, 5, tmp_path / "out")
+    assert restore(Path(made["image"])).prompt == long.strip()
+    with pytest.raises(BadRequest, match="at most 20,000"):
+        render_file(file, "x" * 20_001, 5, tmp_path / "out")
     file.write_text(json.dumps(txt2img(n1__ckpt_name="tiny")), encoding="utf-8")
     with pytest.raises(BadRequest, match="Did you mean 'tiny_mini'|Known: "):
         render_file(file, "one red circle", 5, tmp_path / "out")

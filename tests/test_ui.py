@@ -301,6 +301,19 @@ def test_a_dropped_file_restores_prompt_workflow_and_seed(tmp_path: Path) -> Non
     assert "1 design for seed 3" in last[view.status]
 
 
+def test_a_restored_workflow_is_rendered_with_a_long_prompt(tmp_path: Path) -> None:
+    view = page(toy_studio(tmp_path))
+    long = "a fox, " * 2_000
+    file = tmp_path / "w.json"
+    file.write_text(json.dumps(txt2img(n2__text=long)), encoding="utf-8")
+    opened = view.open_file(str(file))
+    assert opened[view.prompt] == long
+    view.ask_render(opened[view.restored], long, "3", PAGE)
+    assert "1 design for seed 3" in list(view.work(PAGE))[-1][view.status]
+    refused = view.ask_render(opened[view.restored], "x" * 20_001, "3", PAGE)
+    assert "at most 20,000" in refused[view.status]
+
+
 def test_a_workflow_with_texts_of_its_own_needs_no_prompt(tmp_path: Path) -> None:
     view = page(toy_studio(tmp_path))
     file = tmp_path / "w.json"

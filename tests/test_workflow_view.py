@@ -13,7 +13,7 @@ from language_toys import node, random_workflows, txt2img
 from flowdesign.ui import workflow_layout
 from flowdesign.ui.workflow_layout import SWEEPS, Link, Size, lay_out
 from flowdesign.ui.workflow_view import MAX_NODES, draw
-from flowdesign.workflow import Workflow
+from flowdesign.workflow import Problem, Workflow
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -75,7 +75,14 @@ def test_any_graph_can_be_drawn(workflow: dict[str, Any]) -> None:
 
 def test_a_cycle_and_a_crowd_can_be_drawn() -> None:
     sockets(draw(txt2img(sampler__latent_image=["sampler", 0]), "w", "d"))
-    assert "too many" in draw({str(i): node("SaveImage") for i in range(500)}, "w", "d")
+    crowd = {str(i): node("SaveImage") for i in range(MAX_NODES + 1)}
+    problems = [
+        Problem("x", "7", "images", "It needs <images>."),
+        Problem("x", "", "", "All is lost."),
+    ]
+    said = draw(crowd, "w", "d", problems)
+    assert "<svg" not in said and f"has {MAX_NODES + 1} nodes: too many" in said
+    assert said.endswith("<li><b>SaveImage</b> 7: It needs &lt;images&gt;.</li></ul>")
 
 
 @settings(max_examples=60, deadline=None)

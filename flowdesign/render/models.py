@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from flowdesign.catalog import Installed
-from flowdesign.headers import SUFFIX
+from flowdesign.headers import SUFFIX, SUFFIXES
 from flowdesign.render.checkpoint import Checkpoint, read_checkpoint, read_codec, read_network
 from flowdesign.render.errors import BadWorkflow, UnsupportedModel
 from flowdesign.render.files import Part, stamp
@@ -243,7 +243,7 @@ def _upscaler(path: Path) -> ImageModelDescriptor[nn.Module]:
     # Spandrel knows a hundred architectures: it is imported when an upscaler is first asked for.
     from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
 
-    if path.suffix != SUFFIX:
+    if path.suffix.lower() not in SUFFIXES:
         raise UnsupportedModel(f"The upscale model '{path.name}' is no safetensors file.")
     try:
         found = ModelLoader().load_from_state_dict(load_file(path))

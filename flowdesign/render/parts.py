@@ -100,7 +100,9 @@ def _scheduler(context: Context, inputs: Inputs) -> Outputs:
     model: Model = inputs["model"]
     levels = sampling.levels_of(model, context.library.checkpoint(model.checkpoint, model.kind))
     steps, denoise = int(inputs["steps"]), float(inputs["denoise"])
-    return (Sigmas(denoising_levels(inputs["scheduler"], levels, steps, denoise)),)
+    # ComfyUI cuts here also at denoise 1: ddim_uniform may have more levels than it is asked for.
+    found = denoising_levels(inputs["scheduler"], levels, steps, denoise)
+    return (Sigmas(found[-(steps + 1) :]),)
 
 
 # --- texts ----------------------------------------------------------------------------------------

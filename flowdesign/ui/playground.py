@@ -27,7 +27,7 @@ from flowdesign.ui.design_settings import Settings, chosen_seed
 from flowdesign.ui.handlers import IN_TURN, QUIET, Updates, pressing
 from flowdesign.ui.keeping import Keeping
 from flowdesign.ui.tasks import NotLoaded, Task, Tasks, until_loaded
-from flowdesign.workflow import Workflow
+from flowdesign.workflow import MAX_TEXT, Workflow
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +197,7 @@ class Playground:
             if workflow is None:
                 raise BadRequest("There is no restored workflow. Drop a PNG or JSON file first.")
             number = chosen_seed(seed)
-            text = check_prompt(prompt or "") if takes_prompt(workflow) else ""
+            text = check_prompt(prompt or "", MAX_TEXT) if takes_prompt(workflow) else ""
         except BadRequest as problem:
             return {self.status: cards.status(str(problem), "bad")}
         task = Task(lambda studio, cancel: studio.render(workflow, text, number, cancel), 1, number)

@@ -26,7 +26,7 @@ SHORTEST = 7  # characters that a value keeps beside a long label: "disable"
 TITLE_CHARACTERS, SOCKET_CHARACTERS = 22, 13
 TEXT_ROWS = 3  # of a prompt or a problem before it is cut
 SHRINK, SHRUNK = 0.84, 1080.0  # a drawing up to this wide may shrink by this much to fit a card
-MAX_NODES = 80  # a larger graph is not drawn
+MAX_NODES = 300  # a larger graph is not drawn: this one took 0.5 s of a core at worst
 HIDDEN = frozenset({"seed", "noise_seed", "filename_prefix"})  # shown elsewhere on the page
 
 
@@ -65,15 +65,15 @@ def draw(workflow: Workflow, name: str, description: str, problems: Sequence[Pro
     """An `<svg>` of the workflow; `name` and `description` are read out by screen readers.
 
     `name` is also the prefix of the ids inside, so it must be unique on the page. `problems` are shown at
-    their nodes. Total: what is not a node or not a wire in a broken workflow is left out.
+    their nodes, of what is too large to draw in words. Total: what is not a node or not a wire in a broken workflow is left out.
     """
-    if len(workflow) > MAX_NODES:
-        return _too_large(len(workflow))
-    workflow = _nodes_only(workflow)
-    links = _links(workflow)
     said: dict[str, list[str]] = {}
     for problem in problems:
         said.setdefault(problem.node, []).append(problem.message)
+    count, workflow = len(workflow), _nodes_only(workflow)
+    if count > MAX_NODES:
+        return _too_large(count, workflow, said)
+    links = _links(workflow)
     boxes = {key: _box(key, node, links, said.get(key, ())) for key, node in workflow.items()}
     layout = lay_out({key: box.size() for key, box in boxes.items()}, links)
     wires = "".join(_wire(link, layout, workflow) for link in links)
@@ -90,8 +90,16 @@ def draw(workflow: Workflow, name: str, description: str, problems: Sequence[Pro
     )
 
 
-def _too_large(count: int) -> str:
-    return f'<p class="fd-note">This workflow has {count} nodes: too many to draw here.</p>'
+def _too_large(count: int, workflow: Workflow, said: Mapping[str, Sequence[str]]) -> str:
+    """Words in place of a drawing: how large it is, and what is wrong at which node."""
+    note = f'<p class="fd-note">This workflow has {count} nodes: too many to draw here.</p>'
+    rows = "".join(
+        f"<li><b>{html.escape(_cut(workflow[node]['class_type'], TITLE_CHARACTERS))}</b> "
+        f"{html.escape(node)}: {html.escape(' '.join(messages))}</li>"
+        for node, messages in said.items()
+        if node in workflow
+    )
+    return note + (f'<ul class="fd-list">{rows}</ul>' if rows else "")
 
 
 def _nodes_only(workflow: Workflow) -> Workflow:

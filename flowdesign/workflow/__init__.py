@@ -30,12 +30,13 @@ from flowdesign.workflow.graph import (
 from flowdesign.workflow.passes import SAMPLERS, guiding, settings
 from flowdesign.workflow.problems import OF_VALUES, MoreProblems, Problem, limited, show, total
 from flowdesign.workflow.sizes import LEAST_LATENT_SIDE, VAE_FACTOR, Size, asked_size, sizes
-from flowdesign.workflow.validation import MAX_ID, MAX_NODES, every_problem, validate
+from flowdesign.workflow.validation import MAX_ID, MAX_NODES, MAX_TEXT, every_problem, validate
 
 __all__ = [
     "LEAST_LATENT_SIDE",
     "MAX_ID",
     "MAX_NODES",
+    "MAX_TEXT",
     "OF_VALUES",
     "PROMPT",
     "SAMPLERS",
