@@ -2,8 +2,10 @@
 
 import ast
 import importlib.util
+import json
 import random
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,8 +16,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
+from safetensors.torch import load_file, save_file
+from test_single_files import part_file
+from tiny_models import WIDTH
 from tiny_workflows import node, one, pixels, txt2img, with_lora
 
 from flowdesign import __main__
@@ -23,7 +29,10 @@ from flowdesign.catalog import SAMPLERS, UNSPOKEN_SAMPLERS, Installed, installed
 from flowdesign.designs import make_design, write_files
 from flowdesign.nodes import NODES
 from flowdesign.render import Renderer
-from flowdesign.standalone import write_script
+from flowdesign.render.checkpoint import described
+from flowdesign.render.files import CONFIGS
+from flowdesign.render.tokenizers import END, MERGES, padding_of, tokenizer
+from flowdesign.standalone import loading, write_script
 from flowdesign.standalone.copying import copied, merged
 from flowdesign.standalone.schedulers import STOCK
 from flowdesign.standalone.statements import STATEMENTS
@@ -32,8 +41,19 @@ from flowdesign.workflow import Workflow, bind
 
 PROMPT, SEED = "two red stars", 7
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
-ALLOWED = STANDARD | {"torch", "diffusers", "transformers", "numpy", "PIL", "spandrel"}
+ALLOWED = STANDARD | {
+    "torch",
+    "diffusers",
+    "transformers",
+    "numpy",
+    "PIL",
+    "safetensors",
+    "spandrel",
+}
 SENTENCES = 240
+CHECK = [
+    sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F,E9", "--no-cache",
+]  # fmt: skip
 
 PLAIN = (
     "<ckpt:mini_flat> <lora:none> <clip_skip:none> <vae:none> <freeu:none> <pag:none> <prefix:none> "
@@ -145,17 +165,7 @@ def test_every_sentence_gives_a_script_that_stands_alone(here: Installed, tmp_pa
         assert ("spandrel" in made.text) == ("UpscaleModelLoader" in str(workflow))
         (tmp_path / f"script_{number}.py").write_text(made.text)
     # No name is used that is not defined, none is imported in vain.
-    command = [
-        sys.executable,
-        "-m",
-        "ruff",
-        "check",
-        "--isolated",
-        "--select",
-        "F,E9",
-        "--no-cache",
-    ]
-    done = subprocess.run([*command, tmp_path], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*CHECK, tmp_path], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[:2000]
 
 
@@ -209,6 +219,133 @@ def test_weights_and_long_prompts_are_encoded_as_in_comfyui(
     )
     assert "Approximate" not in header
     assert distance.max() <= 1 and (distance == 0).mean() > 0.99
+
+
+@pytest.fixture(scope="module")
+def every_family(families: Path) -> Installed:
+    return installed([families])
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt"),
+    [
+        ("tiny_sd2", PROMPT),
+        ("tiny_sd2", "a (red:1.3) star, " * 20),
+        ("files/tiny_sd15", PROMPT),
+        ("files/tiny_sd2", "a (red:1.3) star"),
+        ("files/tiny_sdxl", PROMPT),
+    ],
+)
+def test_single_files_and_sd2_are_loaded(
+    every_family: Installed, tmp_path: Path, name: str, prompt: str
+) -> None:
+    workflow = txt2img(name, "{prompt}", seed=0)
+    if "sd2" in name:  # the last layer that its files have is the one before the last
+        workflow["skip"] = node("CLIPSetLastLayer", clip=["ckpt", 1], stop_at_clip_layer=-3)
+        workflow["no"]["inputs"]["clip"] = ["skip", 0]
+    distance, header = differences(workflow, every_family, tmp_path, prompt)
+    assert "Approximate" not in header
+    assert distance.max() <= 1 and (distance == 0).mean() > 0.99
+
+
+def test_a_pipeline_of_a_single_file_may_be_perturbed_and_have_loras(
+    every_family: Installed, tmp_path: Path
+) -> None:
+    workflow = with_lora("files/tiny_sd15", "tiny_lora", 0.7, -0.4)
+    workflow["sample"]["inputs"]["seed"] = 0
+    workflow["pag"] = node("PerturbedAttentionGuidance", model=["lora", 0], scale=2.0)
+    workflow["sample"]["inputs"]["model"] = ["pag", 0]
+    distance, _ = differences(workflow, every_family, tmp_path)
+    assert distance.max() <= 2 and (distance == 0).mean() > 0.97
+
+
+def test_a_vae_in_a_single_file_is_loaded(families: Path, tmp_path: Path) -> None:
+    (tmp_path / "vae").mkdir()
+    part_file(families, "tiny_sdxl", "vae", tmp_path / "vae" / "one")
+    models = installed([families, tmp_path])
+    workflow = txt2img("tiny_sd15", "{prompt}", seed=0)
+    workflow["vae"] = node("VAELoader", vae_name="one")
+    workflow["decode"]["inputs"]["vae"] = ["vae", 0]
+    distance, header = differences(workflow, models, tmp_path)
+    assert "Approximate" not in header and distance.max() <= 1
+
+
+@pytest.mark.parametrize("name", ["tiny_sd15", "files/tiny_sd2", "tiny_sdxl"])
+def test_embeddings_are_loaded(families: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "embeddings").mkdir()
+    vectors = torch.randn((3, WIDTH), generator=torch.Generator().manual_seed(1))
+    held = {"clip_l": vectors, "clip_g": -vectors} if "xl" in name else {"emb_params": vectors}
+    save_file(held, tmp_path / "embeddings" / "new.safetensors")
+    models = installed([families, tmp_path])
+    workflow = txt2img(name, "{prompt}", seed=0)
+    prompt = "a star, embedding:new, (embedding:new:1.2) embedding:none"
+    distance, header = differences(workflow, models, tmp_path, prompt)
+    assert "'none' is not installed" in header
+    assert distance.max() <= 1 and (distance == 0).mean() > 0.99
+    plain = pixels(one(renderer_of(models), bind(workflow, "a star,", SEED)))
+    assert np.abs(plain - pixels(one(renderer_of(models), bind(workflow, prompt, SEED)))).max() > 1
+
+
+def test_clips_words_come_from_the_shipped_file_or_from_the_hub(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for part in described(CONFIGS / "sdxl")[1:3]:
+        ours, theirs = tokenizer(part), loading.words_of(str(MERGES), padding_of(part))
+        for text in ("", "A red star, on white: déjà vu 日本"):
+            assert ours(text)["input_ids"] == theirs(text)["input_ids"]
+        assert ours.pad_token_id == theirs.pad_token_id
+    asked = []
+    monkeypatch.setattr(
+        loading.AutoTokenizer,
+        "from_pretrained",
+        lambda name, **options: asked.append((name, options)),
+    )
+    loading.words_of("/nowhere", "!")
+    assert asked == [("openai/clip-vit-large-patch14", {"pad_token": "!"})]
+
+
+def test_a_script_tells_the_sizes_of_a_published_model(tmp_path: Path) -> None:
+    """Only what tells the layout is in this file: a whole one has gigabytes."""
+    (tmp_path / "checkpoints").mkdir()
+    names = {"model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (1, 768),
+             "first_stage_model.x": (1,), "cond_stage_model.transformer.x": (1,)}  # fmt: skip
+    held = {name: torch.zeros(shape) for name, shape in names.items()}
+    save_file(held, tmp_path / "checkpoints" / "photo.safetensors")
+    text = write_script(txt2img("photo", "{prompt}"), PROMPT, SEED, installed([tmp_path])).text
+    found = subprocess.run([*CHECK, _written(text, tmp_path)], capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout
+    assert "'block_out_channels': [320, 640, 1280, 1280]" in text
+    script = runpy.run_path(str(tmp_path / "script.py"))
+    words, ours = script["words_of"](str(MERGES), END), tokenizer(described(CONFIGS / "sd1")[1])
+    assert words(PROMPT)["input_ids"] == ours(PROMPT)["input_ids"]
+
+
+def test_what_no_script_loads_is_told_in_words(
+    families: Path, every_family: Installed, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def refused(workflow: Workflow, models: Installed = every_family) -> str:
+        made = write_script(workflow, PROMPT, SEED, models)
+        assert not made.text
+        return made.problems[0].message
+
+    assert "StableDiffusion3Pipeline; only SD 1, SD 2 and SDXL" in refused(txt2img("tiny_sd3"))
+    assert "FluxPipeline; only" in refused(txt2img("files/tiny_flux"))
+    workflow = txt2img("tiny_sd2")
+    workflow["skip"] = node("CLIPSetLastLayer", clip=["ckpt", 1], stop_at_clip_layer=-1)
+    workflow["yes"]["inputs"]["clip"] = ["skip", 0]
+    assert "files of SD 2 leave out" in refused(workflow)
+    lacking = tmp_path / "checkpoints" / "lacking.safetensors"
+    lacking.parent.mkdir()
+    held = load_file(families / "checkpoints/files/tiny_sd15.safetensors")
+    save_file({n: v for n, v in held.items() if not n.startswith("first_stage")}, lacking)
+    shutil.copytree(families / "checkpoints/files/tiny_sd15.config", lacking.with_suffix(".config"))
+    assert "the file has no vae" in refused(txt2img("lacking"), installed([tmp_path]))
+    monkeypatch.setenv("FLOWDESIGN_MODELS", str(families))
+    (tmp_path / "w.json").write_text(json.dumps(txt2img("tiny_sd3")))
+    assert __main__.main(["convert", str(tmp_path / "w.json"), "--to", "diffusers"]) == 1
+    said_of = capsys.readouterr()
+    assert not said_of.out and "only SD 1, SD 2 and SDXL" in said_of.err
 
 
 def test_loras_have_a_strength_for_the_model_and_one_for_the_text(

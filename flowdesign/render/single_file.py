@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -85,20 +86,20 @@ def empty(part: Part) -> nn.Module:
     return module
 
 
-def read_tensors(part: Part) -> Tensors:
-    """Read the tensors of a part, under their names without the part's prefix."""
-    with safe_open(part.weights, "pt") as file:
+def tensors_of(path: Path, prefix: str) -> Tensors:
+    """Read the tensors of a file whose names begin with a prefix, under their names without it."""
+    with safe_open(path, "pt") as file:
         return {
-            name.removeprefix(part.prefix): file.get_tensor(name)
+            name.removeprefix(prefix): file.get_tensor(name)
             for name in file.keys()  # noqa: SIM118
-            if name.startswith(part.prefix)
+            if name.startswith(prefix)
         }
 
 
 def load_network(part: Part, dtype: torch.dtype) -> nn.Module:
     """Load a module of diffusers from a single file; raises UnsupportedModel when it does not fit."""
     module = empty(part)
-    held = read_tensors(part)
+    held = tensors_of(part.weights, part.prefix)
     if not module.state_dict().keys() <= held.keys():  # some files have diffusers' own names
         held = _CONVERSIONS[class_of(part)](held, dict(module.config))
     return _filled(module, held, part, dtype)
@@ -107,7 +108,14 @@ def load_network(part: Part, dtype: torch.dtype) -> nn.Module:
 def load_text_encoder(part: Part, dtype: torch.dtype) -> nn.Module:
     """Load a text encoder of transformers from a single file; raises UnsupportedModel."""
     module = empty(part)
-    held = read_tensors(part)
+    held = text_names(module, tensors_of(part.weights, part.prefix))
+    filled = _filled(module, held, part, dtype)
+    filled.tie_weights()
+    return filled
+
+
+def text_names(module: Any, held: Tensors) -> Tensors:
+    """Name the tensors of a text encoder as transformers does; those it has no place for are left out."""
     if any(name.startswith("transformer.resblocks.") for name in held):
         held = convert_open_clip_checkpoint(module, held, prefix="")
     bare = {name.removeprefix("text_model."): value for name, value in held.items()}
@@ -115,14 +123,11 @@ def load_text_encoder(part: Part, dtype: torch.dtype) -> nn.Module:
         bare["encoder.embed_tokens.weight"] = bare["shared.weight"]
     if "text_projection.weight" in module.state_dict() and "text_projection.weight" not in bare:
         bare["text_projection.weight"] = torch.eye(module.config.hidden_size)
-    wrapped = {
+    return {
         n: bare[n.removeprefix("text_model.")]
         for n in module.state_dict()
         if n.removeprefix("text_model.") in bare
     }
-    filled = _filled(module, wrapped, part, dtype)
-    filled.tie_weights()
-    return filled
 
 
 def _filled(
@@ -143,7 +148,8 @@ def _filled(
     return module
 
 
-def _unet(held: Tensors, config: dict[str, Any]) -> Tensors:
+def unet_names(held: Tensors, config: dict[str, Any]) -> Tensors:
+    """Name the tensors of a UNet as diffusers does."""
     found: Tensors = convert_ldm_unet_checkpoint(
         {f"{NETWORK}{name}": value for name, value in held.items()}, config
     )
@@ -155,7 +161,8 @@ def _sd3(held: Tensors, config: dict[str, Any]) -> Tensors:
     return found
 
 
-def _vae(held: Tensors, config: dict[str, Any]) -> Tensors:
+def vae_names(held: Tensors, config: dict[str, Any]) -> Tensors:
+    """Name the tensors of a VAE as diffusers does."""
     found: Tensors = convert_ldm_vae_checkpoint(held, config)
     return found
 
@@ -226,9 +233,9 @@ def _flux_parts(name: str, value: Tensor, width: int) -> Iterator[tuple[str, Ten
 
 _CONVERSIONS: Mapping[Any, Callable[[Tensors, dict[str, Any]], Tensors]] = MappingProxyType(
     {
-        UNet2DConditionModel: _unet,
+        UNet2DConditionModel: unet_names,
         SD3Transformer2DModel: _sd3,
         FluxTransformer2DModel: _flux,
-        AutoencoderKL: _vae,
+        AutoencoderKL: vae_names,
     }
 )

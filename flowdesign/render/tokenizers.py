@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer, CLIPTokenizer
@@ -16,7 +17,10 @@ from flowdesign.render.errors import UnsupportedModel
 from flowdesign.render.files import CONFIGS, Part
 from flowdesign.render.text import Special
 
-START, END, FIRST = "<|startoftext|>", "<|endoftext|>", "!"
+MERGES = CONFIGS / "clip_merges.txt.gz"
+START = "<|startoftext|>"
+END = "<|endoftext|>"
+FIRST = "!"  # of the vocabulary
 LEAST_T5 = {"sd3": 77, "flux": 256}  # tokens of a text, the rest is padding
 _PRINTED = (range(ord("!"), ord("~") + 1), range(ord("¡"), ord("¬") + 1), range(ord("®"), 256))
 
@@ -26,8 +30,7 @@ def tokenizer(part: Part) -> Any:
     if part.tokenizer is not None:
         return AutoTokenizer.from_pretrained(part.tokenizer, local_files_only=True)
     if part.role != "t5":
-        # OpenAI's CLIP was trained with texts padded by their end, OpenCLIP with zeros.
-        return _clip(END if part.role == "clip_l" else FIRST)
+        return clip_tokenizer(str(MERGES), padding_of(part))
     name = part.weights.stem
     raise UnsupportedModel(
         f"The text encoder '{name}' needs the tokenizer of T5: put its tokenizer.json and "
@@ -35,9 +38,15 @@ def tokenizer(part: Part) -> Any:
     )
 
 
+def padding_of(part: Part) -> str:
+    """Return what fills up a text: OpenAI's CLIP was trained with its end, OpenCLIP with zeros."""
+    return END if part.role == "clip_l" else FIRST
+
+
 @lru_cache(maxsize=2)
-def _clip(padding: str) -> CLIPTokenizer:
-    text = gzip.decompress((CONFIGS / "clip_merges.txt.gz").read_bytes()).decode("utf-8")
+def clip_tokenizer(merges_file: str, padding: str) -> CLIPTokenizer:
+    """Return CLIP's tokenizer, made from its merges."""
+    text = gzip.decompress(Path(merges_file).read_bytes()).decode("utf-8")
     merges = [tuple(line.split()) for line in text.splitlines()]
     letters = _letters()
     words = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(m) for m in merges)]

@@ -7,15 +7,19 @@ height / 8, width / 8); images are (n, 3, height, width) in 0..1. As in ComfyUI,
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers.pipelines.pag.pag_utils import PAGMixin
 from PIL import Image as Pillow
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
+from flowdesign.render.models import embedding_of
 from flowdesign.render.resize import tiled
 from flowdesign.render.text import Encoder, Special
 
@@ -31,8 +35,13 @@ def encode(pipe: Any, text: str, clip_skip: int | None = None) -> Text:
     return found[0], found[2] if len(found) == 4 else None
 
 
-def encode_weighted(pipe: Any, text: str, layer: int | None = None) -> Text:
-    """Encode a text as ComfyUI does: (weights:1.2), any length, `layer` -k is the k-th from the end."""
+def encode_weighted(
+    pipe: Any, text: str, layer: int | None = None, embeddings: Mapping[str, str] | None = None
+) -> Text:
+    """Encode a text as ComfyUI does: (weights:1.2), any length, `layer` -k is the k-th from the end.
+
+    embedding:NAME stands for the vectors in the file that `embeddings` has for the name.
+    """
     is_xl = getattr(pipe, "text_encoder_2", None) is not None
     layer = -2 if layer is None and is_xl else layer
     hidden, pooled = [], None
@@ -43,11 +52,23 @@ def encode_weighted(pipe: Any, text: str, layer: int | None = None) -> Text:
             last, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
             length = min(model.config.max_position_embeddings, 77)
             special = Special(tokenizer.bos_token_id, last, last if pad is None else pad, length)
-            encoder = Encoder(model, tokenizer, special, normed=not is_xl)
+            role = "clip_g" if end else "clip_l"
+            if not is_xl and model.config.hidden_act == "gelu":  # OpenCLIP's, as SD 2 has it
+                role = "clip_h"
+            known = embeddings or {}
+            vectors = partial(vectors_of, known, role)
+            encoder = Encoder(
+                model, tokenizer, special, normed=not is_xl, vectors=vectors, known=known
+            )
             states, pooled = encoder.encode(encoder.tokenize(text), layer)
             hidden.append(states)
     shortest = min(states.shape[1] for states in hidden)
     return torch.cat([states[:, :shortest] for states in hidden], -1), pooled if is_xl else None
+
+
+def vectors_of(files: Mapping[str, str], role: str, name: str) -> Any:
+    """The vectors of an embedding for a text encoder, None where its file has none."""
+    return embedding_of(load_file(files[name]), role)
 
 
 def concat(first: Text, second: Text) -> Text:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from flowdesign.catalog import Installed
-from flowdesign.render.checkpoint import read_checkpoint
+from flowdesign.render.checkpoint import described, read_checkpoint
+from flowdesign.render.errors import RenderError
 from flowdesign.render.fidelity import APPROXIMATE, REFUSED, fidelity
-from flowdesign.render.text import embeddings_in
 from flowdesign.standalone.copying import copied, merged
 from flowdesign.standalone.statements import STATEMENTS
 from flowdesign.standalone.writing import Writing
@@ -24,6 +24,7 @@ from flowdesign.workflow import (
     topological_order,
 )
 
+PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 NEEDS = 'torch "diffusers>=0.42" transformers peft pillow'
 EXACT = (
     "Exact: the image is the one that ComfyUI (0.3.64) makes of this workflow on a CPU in float32, but for "
@@ -45,7 +46,7 @@ class Script:
 
 def write_script(workflow: Workflow, prompt: str, seed: int, models: Installed) -> Script:
     """Write the script of a valid, unbound workflow. What cannot be rendered here has none."""
-    label = fidelity(workflow, models)
+    label = fidelity(bind(workflow, prompt, seed), models)  # a prompt may call embeddings
     if label.label == REFUSED:
         return Script("", tuple(Problem("refused", "", "", reason) for reason in label.reasons))
     unwritten = tuple(_unwritten(workflow, models))
@@ -54,8 +55,11 @@ def write_script(workflow: Workflow, prompt: str, seed: int, models: Installed) 
     writing = Writing(models, prompt)
     if label.label == APPROXIMATE:
         writing.approximate += label.reasons
-    _write_nodes(writing, bind(workflow, PROMPT, 0))
-    return Script(_assembled(writing, workflow, prompt, seed))
+    try:
+        _write_nodes(writing, bind(workflow, PROMPT, 0))
+        return Script(_assembled(writing, workflow, prompt, seed))
+    except RenderError as fault:  # what is found out only where a model's files are read
+        return Script("", (Problem("not_in_script", "", "", str(fault)),))
 
 
 def _unwritten(workflow: Workflow, models: Installed) -> Iterator[Problem]:
@@ -65,21 +69,21 @@ def _unwritten(workflow: Workflow, models: Installed) -> Iterator[Problem]:
         if class_type not in STATEMENTS:
             message = f"Node '{node}' ({class_type}) cannot be written as a script for diffusers."
             yield Problem("not_in_script", node, "", message)
-        elif "ckpt_name" in inputs and not _has_pipeline(inputs["ckpt_name"], models):
-            message = f"'{inputs['ckpt_name']}' cannot be loaded by a script: only diffusers folders of SD 1 and SDXL can."
+        elif "ckpt_name" in inputs and (why := _no_pipeline(inputs["ckpt_name"], models)):
+            message = f"'{inputs['ckpt_name']}' cannot be loaded by a script: {why}."
             yield Problem("not_in_script", node, "ckpt_name", message)
-        elif embeddings_in(str(inputs.get("text", ""))):
-            message = f"Node '{node}' asks for an embedding, which no script loads."
-            yield Problem("not_in_script", node, "text", message)
 
 
-def _has_pipeline(name: str, models: Installed) -> bool:
-    """Whether a checkpoint is a folder for one of the pipelines that scripts load."""
+def _no_pipeline(name: str, models: Installed) -> str:
+    """Why scripts load no pipeline of a checkpoint; an empty text if they do."""
     found = read_checkpoint(models.path("checkpoints", name))
-    return found.folder is not None and (found.family, found.pipeline) in (
-        ("sd1", "StableDiffusionPipeline"),
-        ("sdxl", "StableDiffusionXLPipeline"),
-    )
+    if found.pipeline not in PIPELINES:
+        return f"it is for {found.pipeline}; only SD 1, SD 2 and SDXL can, without its refiner"
+    if found.folder is not None:
+        return ""
+    held = {part.role for part in (*found.texts, found.codec) if part is not None}
+    absent = [p.role for p in described(found.network.config.parent)[1:] if p.role not in held]
+    return f"the file has no {' and no '.join(absent)}" if absent else ""
 
 
 def _write_nodes(writing: Writing, workflow: Workflow) -> None:

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import torch
 
+from flowdesign.catalog import Installed
+from flowdesign.render.errors import BadWorkflow
+from flowdesign.render.files import Part
 from flowdesign.render.operation import Context
 from flowdesign.render.operations import OPERATIONS
+from flowdesign.render.text import embedding_named, embeddings_in
+from flowdesign.render.tokenizers import tokenizer
 from flowdesign.render.values import Clip
 from flowdesign.standalone.passes import sampled
 from flowdesign.standalone.writing import RESIZE, Pipe, Writing
@@ -49,7 +53,7 @@ def _encode_text(writing: Writing, inputs: Inputs) -> Outputs:
     clip: Clip = inputs["clip"]
     pipe = writing.pipe_of_texts(clip)
     text = inputs["text"].replace(PROMPT, writing.prompt)
-    options = ""
+    embeddings, options = _embeddings(text, writing.models), ""
     if _is_stock(text, clip, pipe):
         function = writing.call("encode")
         if clip.skip is not None:  # the XL pipelines count from the second layer from the end
@@ -57,8 +61,26 @@ def _encode_text(writing: Writing, inputs: Inputs) -> Outputs:
     else:
         function = writing.call("encode_weighted")
         if clip.skip is not None:
-            options = f", layer={clip.skip}"
+            options = f", layer={_layer(clip.skip, pipe)}"
+        if embeddings:
+            options += f", embeddings={embeddings}"
     return (writing.let("text", f"{function}({pipe.name}, {_literal(inputs['text'])}{options})"),)
+
+
+def _embeddings(text: str, models: Installed) -> dict[str, str]:
+    """The files of the embeddings that a text calls; ComfyUI leaves out what is not installed."""
+    known = models.names("embeddings")
+    names = (embedding_named(written, known)[0] for written in embeddings_in(text))
+    return {n: str(models.path("embeddings", n).resolve()) for n in names if n is not None}
+
+
+def _layer(skip: int, pipe: Pipe) -> int:
+    """The layer of a text encoder's file; those of SD 2 leave the last one out. Raises BadWorkflow."""
+    if pipe.facts.family != "sd2":
+        return skip
+    if skip == -1:
+        raise BadWorkflow("CLIPSetLastLayer -1 reads a layer that the files of SD 2 leave out.")
+    return skip + 1
 
 
 def _literal(text: str) -> str:
@@ -74,28 +96,24 @@ def _is_stock(text: str, clip: Clip, pipe: Pipe) -> bool:
     It knows no weights and reads 75 tokens; with SD 1.5 its clip_skip fails (diffusers 0.42).
     """
     known = STOCK_LAYERS if pipe.facts.is_xl else (None,)
-    if clip.skip not in known or "(" in text or ")" in text:
+    if clip.skip not in known or "(" in text or ")" in text or embeddings_in(text):
         return False
-    folders = [part.tokenizer for part in pipe.facts.texts if part.tokenizer is not None]
-    if "tokenizer" in pipe.facts.own_parts and not all(map(_frames, folders)):
+    parts = pipe.facts.texts
+    if "tokenizer" in pipe.facts.own_parts and not all(map(_frames, parts)):
         return False
     if len(text.encode()) <= MOST_STOCK:  # a token has a byte at least
         return True
-    return all(len(_tokenizer(each)(text)["input_ids"]) <= MOST_STOCK + 2 for each in folders)
+    return all(len(_words(part)(text)["input_ids"]) <= MOST_STOCK + 2 for part in parts)
 
 
-def _frames(folder: Path) -> bool:
+def _frames(part: Part) -> bool:
     """Whether a tokenizer puts start and end around a text, as CLIP's does."""
-    tokenizer = _tokenizer(folder)
-    framed: list[int] = tokenizer("")["input_ids"]
-    return framed == [tokenizer.bos_token_id, tokenizer.eos_token_id]
+    words = _words(part)
+    framed: list[int] = words("")["input_ids"]
+    return framed == [words.bos_token_id, words.eos_token_id]
 
 
-@lru_cache(maxsize=8)
-def _tokenizer(folder: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+_words = lru_cache(maxsize=8)(tokenizer)
 
 
 def _concat(writing: Writing, inputs: Inputs) -> Outputs:

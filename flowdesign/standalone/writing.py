@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from pprint import pformat
 from typing import Any
 
 from flowdesign.catalog import Installed
 from flowdesign.headers import SUFFIX
-from flowdesign.render.checkpoint import CODECS, Checkpoint, read_checkpoint
+from flowdesign.render.checkpoint import CODECS, Checkpoint, read_checkpoint, read_codec
+from flowdesign.render.errors import UnsupportedModel
 from flowdesign.render.fidelity import weights_of
-from flowdesign.render.files import read_header, read_json
+from flowdesign.render.files import Part, read_header
 from flowdesign.render.levels import NoiseLevels
 from flowdesign.render.lora import match
+from flowdesign.render.tokenizers import MERGES, padding_of
 from flowdesign.render.values import Clip, LoraUse, Model, Vae
 
-HELPERS = "flowdesign.standalone.helpers"
+HELPERS, LOADING = "flowdesign.standalone.helpers", "flowdesign.standalone.loading"
 RESIZE = "flowdesign.render.resize"
 CODEC = "flowdesign.render.codec"
+WIDTH = 92  # columns of a configuration
 _PIPELINES = {  # (whether of the XL layout, whether with perturbed attention) -> class
     (False, False): "StableDiffusionPipeline",
     (False, True): "StableDiffusionPAGPipeline",
@@ -131,7 +135,9 @@ class Writing:
         """The statements that load all models that were asked for."""
         found = [line for pipe in self.pipes for line in self._load_pipe(pipe)]
         for name, variable in self.vaes.items():
-            found.append(f"{variable} = {self._codec(self.models.path('vae', name))}.to(DEVICE)")
+            first, *rest = self._codec(read_codec(self.models.path("vae", name)))
+            found += [f"{variable} = {first}", *rest]
+            found[-1] += ".to(DEVICE)"
         for name, variable in self.upscalers.items():
             self.imports.add("from spandrel import ModelLoader")
             path = _path(self.models.path("upscale_models", name))
@@ -141,27 +147,69 @@ class Writing:
         return found
 
     def _load_pipe(self, pipe: Pipe) -> Iterator[str]:
-        path, codec = pipe.facts.folder, pipe.facts.codec
-        assert path is not None and codec is not None, "write_script refuses single files"
         kind = self.diffusers(_PIPELINES[pipe.facts.is_xl, pipe.perturbed])
-        options = ["dtype=torch.float32"]
-        if not pipe.facts.is_xl:
-            options.append("safety_checker=None")
+        options = [] if pipe.facts.is_xl else ["safety_checker=None"]
         if pipe.perturbed:
             options.append('pag_applied_layers="mid"')
-        if _only_half(path / "unet"):
-            options.append('variant="fp16"')
-        if codec.settings()["_class_name"] != CODECS[0]:
-            self.call(CODECS[1], CODEC)
-            yield f"# {path.name} names the module of its image codec: here that is this script."
-            yield f"sys.modules.setdefault({CODEC!r}, sys.modules[__name__])"
-        yield f"{pipe.name} = {kind}.from_pretrained("
-        yield f"    {_path(path)},"
+        if pipe.facts.folder is None:
+            yield f"{pipe.name} = {kind}("
+            yield from (f"    {line}" for line in self._parts(pipe.facts))
+        else:
+            yield from self._own_codec(pipe.facts)
+            yield f"{pipe.name} = {kind}.from_pretrained("
+            yield f"    {_path(pipe.facts.folder)},"
+            options.insert(0, "dtype=torch.float32")
+            if _only_half(pipe.facts.folder / "unet"):
+                options.append('variant="fp16"')
         yield from (f"    {option}," for option in options)
         yield ").to(DEVICE)"
         yield from self._load_loras(pipe)
         if pipe.model_loras is not None:  # a pipeline that samples
             yield f"trained_{pipe.name.rpartition('_')[2]} = {_trained(pipe)}"
+
+    def _own_codec(self, facts: Checkpoint) -> Iterator[str]:
+        """Tell diffusers where the class of a miniature's image codec is."""
+        if facts.folder and facts.codec and facts.codec.settings()["_class_name"] != CODECS[0]:
+            self.call(CODECS[1], CODEC)
+            name = facts.folder.name
+            yield f"# {name} names the module of its image codec: here that is this script."
+            yield f"sys.modules.setdefault({CODEC!r}, sys.modules[__name__])"
+
+    def _parts(self, facts: Checkpoint) -> Iterator[str]:
+        """The parts of a single file as arguments of a pipeline, each with its configuration."""
+        assert facts.codec is not None, "write_script refuses files that lack a part"
+        yield from self._part("unet", "load_unet", facts.network)
+        yield from self._part("vae", "load_vae", facts.codec)
+        for part in facts.texts:
+            name = part.config.name
+            kind = part.settings()["architectures"][0]
+            self.imports.add(f"from transformers import {kind}")
+            yield from self._part(name, "load_text_encoder", part, f"{kind}, ")
+            yield f"{name.replace('text_encoder', 'tokenizer')}={self._words(part)},"
+        yield f"scheduler={self.diffusers('EulerDiscreteScheduler')}(),"
+        if not facts.is_xl:
+            yield "feature_extractor=None,"
+            yield "requires_safety_checker=False,"
+
+    def _part(self, name: str, function: str, part: Part, first: str = "") -> Iterator[str]:
+        head, *lines = self._loaded(function, part, first)
+        yield f"{name}={head}"
+        yield from lines[:-1]
+        yield f"{lines[-1]},"
+
+    def _loaded(self, function: str, part: Part, first: str = "") -> list[str]:
+        """The call that loads a part of a single file, over several lines."""
+        settings = {n: v for n, v in part.settings().items() if not n.startswith("_")}
+        lines = pformat(settings, width=WIDTH, compact=True, sort_dicts=False).splitlines()
+        given = [f"{first}{_path(part.weights)}, {part.prefix!r},", *lines]
+        return [f"{self.call(function, LOADING)}(", *(f"    {line}" for line in given), ")"]
+
+    def _words(self, part: Part) -> str:
+        if part.tokenizer is None:
+            function = self.call("words_of", LOADING)
+            return f"{function}({_path(MERGES)}, {padding_of(part)!r})"
+        self.imports.add("from transformers import AutoTokenizer")
+        return f"AutoTokenizer.from_pretrained({_path(part.tokenizer)})"
 
     def _load_loras(self, pipe: Pipe) -> Iterator[str]:
         """Load each LoRA as an adapter, then weigh them; the sum does not depend on their order.
@@ -182,11 +230,18 @@ class Writing:
         if weights:
             yield f"{pipe.name}.set_adapters({list(weights)}, {list(weights.values())})"
 
-    def _codec(self, folder: Path) -> str:
-        kind = str(read_json(folder / "config.json")["_class_name"])
+    def _codec(self, part: Part) -> list[str]:
+        """The expression that loads a VAE's own file or folder. Raises UnsupportedModel."""
+        kind, place = str(part.settings()["_class_name"]), part.weights
+        if place.is_file():
+            if kind != CODECS[0]:
+                raise UnsupportedModel(
+                    f"A script loads the single file of an {CODECS[0]}; '{place.name}' is a {kind}."
+                )
+            return self._loaded("load_vae", part)
         name = self.diffusers(kind) if kind == CODECS[0] else self.call(kind, CODEC)
-        half = ', variant="fp16"' if _only_half(folder) else ""
-        return f"{name}.from_pretrained({_path(folder)}, dtype=torch.float32{half})"
+        half = ', variant="fp16"' if _only_half(place) else ""
+        return [f"{name}.from_pretrained({_path(place)}, dtype=torch.float32{half})"]
 
 
 def _strength(name: str, part: str, pipe: Pipe) -> float:
