@@ -72,11 +72,13 @@ def _to_sentence(path: Path, models: Installed) -> Converted:
 
 def _to_report(path: Path, models: Installed) -> Converted:
     """What is in a file: which nodes are known, and whether and how exactly it is rendered here."""
-    graph, problems = comfy.read_graph(path)
     found = comfy.read_file(path, models)
+    known = found.workflow is not None
+    graph, problems = (found.graph, []) if known else comfy.read_graph(path)
     lines = [*_counted(graph), *(f"  {each.message}" for each in problems)]
     if found.workflow is None or found.problems:
-        lines += ["It cannot be rendered here:", *(f"  {each.message}" for each in found.problems)]
+        more = (each.message for each in found.problems if each not in problems)
+        lines += ["It cannot be rendered here:", *(f"  {message}" for message in more)]
         return Converted("\n".join(lines), tuple(problems))
     from flowdesign.render.fidelity import fidelity  # loads torch
 

@@ -63,27 +63,33 @@ class Group:
 
     def _open(self) -> None:
         """Go through the nodes in ComfyUI's order, and note the group's inputs and values."""
+        there = [number for number in range(len(self._nodes)) if self._is_there(number)]
         widgets: list[tuple[int, str, str]] = []
-        converted: list[tuple[int, int, str]] = []
-        for number, node in enumerate(self._nodes):
-            if not self._is_there(number):
-                continue
-            own = _converted(node)
-            for marked in _names(node):
-                name = bare(marked)
-                if name not in own:
-                    self._owners.append((number, marked))
-                    widgets += [(number, name, self._called(number, name))] if name else []
+        for number in there:
+            widgets += self._widgets(number)
             self._sockets(number)
-            marks = {bare(marked): marked for marked in _names(node)}
-            converted += [(number, slot, marks.get(name, name)) for name, slot in own.items()]
-        for number, slot, marked in sorted(converted):
-            if (number, slot) not in self._origins:
-                self._owners.append((number, marked))
-                self._enter(number, slot, self._called(number, bare(marked)))
+        for number in there:
+            self._converted(number)
         for number, name, called in widgets:  # an instance has an input for one that was converted
             self._nodes[number]["inputs"].append({"name": name, "type": "*"})
             self._enter(number, len(self._nodes[number]["inputs"]) - 1, called)
+
+    def _widgets(self, number: int) -> Iterator[tuple[int, str, str]]:
+        """The widgets of a node with a known name, and what they are called outside; each has a value."""
+        inputs = _converted(self._nodes[number])
+        for marked in _names(self._nodes[number]):
+            if bare(marked) not in inputs:
+                self._owners.append((number, marked))
+                if marked:
+                    yield number, bare(marked), self._called(number, bare(marked))
+
+    def _converted(self, number: int) -> None:
+        """Make the widgets that are inputs inputs of the group, with a value, unless they are linked inside."""
+        marks = {bare(marked): marked for marked in _names(self._nodes[number])}
+        for name, slot in sorted(_converted(self._nodes[number]).items(), key=lambda each: each[1]):
+            if (number, slot) not in self._origins:
+                self._owners.append((number, marks.get(name, name)))
+                self._enter(number, slot, self._called(number, name))
 
     def _sockets(self, number: int) -> None:
         """Make the sockets that nothing inside is linked to inputs of the group."""

@@ -249,9 +249,9 @@ def _promote(inner: Scope, changed: Mapping[str, Any]) -> None:
 
 def _proxies(node: Node) -> Iterator[tuple[str, str]]:
     for pair in _pairs(node):
-        node, name = pair[:2] if isinstance(pair, list) and len(pair) >= 2 else (None, None)
-        if is_id(node) and isinstance(name, str):
-            yield str(node), name
+        inside, name = pair[:2] if isinstance(pair, list) and len(pair) >= 2 else (None, None)
+        if is_id(inside) and isinstance(name, str):
+            yield str(inside), name
 
 
 def _pairs(node: Mapping[Any, Any]) -> list[Any]:
