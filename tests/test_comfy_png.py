@@ -18,6 +18,7 @@ from flowdesign.comfy import to_api as api_of
 from flowdesign.comfy import to_ui as ui_of
 from flowdesign.comfy.png import MAX_FILE
 from flowdesign.convert import convert
+from flowdesign.designs import restore
 from flowdesign.workflow import Workflow, bind
 
 WORKFLOWS = random_workflows(10, seed=11)
@@ -155,17 +156,30 @@ def test_a_chunk_that_is_no_workflow_is_passed_over(tmp_path: Path) -> None:
     assert len(graph) == len(BOUND[0]) and not problems
     for form in ("api", "ui"):
         assert convert(path, form, KNOWN).text and not convert(path, form, KNOWN).problems
+    refused = ui_of(BOUND[0])
+    refused["nodes"].append({"id": 900, "type": "SomebodysNode"})
+    workflow = json.dumps(refused).encode()
+    path.write_bytes(
+        png(chunk(b"tEXt", b"prompt\0a cat"), chunk(b"tEXt", b"workflow\0" + workflow))
+    )
     lines = convert(path, "report", KNOWN).text.splitlines()
-    assert lines[0].startswith(f"{len(BOUND[0])} nodes of ")
+    assert lines[0].startswith(f"{len(BOUND[0]) + 1} nodes of ")
+    assert lines[-2:] == ["It cannot be rendered here:", "  Unknown node type 'SomebodysNode'."]
 
 
-def test_what_is_refused_is_shown_as_it_is(tmp_path: Path) -> None:
+def test_what_is_refused_is_shown_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of several chunks without a workflow, the first with nodes says what is wrong with them."""
     path = tmp_path / "a.png"
     api = json.dumps({"1": {"class_type": "SomebodysNode", "inputs": {}}}).encode()
     path.write_bytes(png(chunk(b"tEXt", b"flowdesign\0{}"), chunk(b"tEXt", b"prompt\0" + api)))
     found = read_file(path, KNOWN)
     assert found.graph == json.loads(api) and "SomebodysNode" in found.problems[0].message
+    read = []
+    monkeypatch.setattr("flowdesign.comfy.png._bytes", lambda path: read.append(path) or data)
+    data = path.read_bytes()
+    restored = restore(path, KNOWN)
+    assert restored.nodes == found.graph and restored.problems == found.problems
+    assert read == [path], "a file is read once"
 
 
 def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:

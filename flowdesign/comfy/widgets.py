@@ -34,7 +34,8 @@ def values_of(node: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(values, dict):
         among = [bare(name) for name in names] or islice(values, MAX_SLOTS)
         return {n: unwrapped(values[n]) for n in among if n in values and is_input(n)}
-    return dict(placed(names, values)) if isinstance(values, list) else {}
+    given = placed(names, values) if isinstance(values, list) else ()
+    return {name: value for name, value in given if is_input(name)}
 
 
 def is_input(name: str) -> bool:
