@@ -164,7 +164,7 @@ def test_a_chunk_that_is_no_workflow_is_passed_over(tmp_path: Path) -> None:
     )
     lines = convert(path, "report", KNOWN).text.splitlines()
     assert lines[0].startswith(f"{len(BOUND[0]) + 1} nodes of ")
-    assert lines[-2:] == ["It cannot be rendered here:", "  Unknown node type 'SomebodysNode'."]
+    assert lines[-2] == "It cannot be rendered here:" and "SomebodysNode" in lines[-1]
 
 
 def test_what_is_refused_is_shown_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
