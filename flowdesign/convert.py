@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from flowdesign.catalog import Installed, installed
 from flowdesign.comfy.foreign import WIDGETS
 from flowdesign.nodes import NODES
 from flowdesign.tokens import NotInLanguage, encode, sentence_text
-from flowdesign.workflow import Problem, bind, canonical
+from flowdesign.workflow import Problem, bind, canonical, show
 
 MOST_NAMED = 12  # classes in a line of a report
 
@@ -42,12 +42,19 @@ def _to_api(path: Path, models: Installed) -> Converted:
 
 
 def _to_ui(path: Path, models: Installed) -> Converted:
-    """The editor's format, of a workflow that FlowDesign knows."""
+    """The editor's format, of a workflow that FlowDesign knows; nodes that no output needs are left out."""
     found = comfy.read_file(path, models)
     if found.workflow is None:
         return Converted("", found.problems)
     bound = bind(found.workflow, found.prompt, found.seed)
-    return Converted(_json(comfy.to_ui(bound, models)), found.problems)
+    return Converted(_json(comfy.to_ui(bound, models)), (*found.problems, *_unneeded(found)))
+
+
+def _unneeded(found: comfy.Imported) -> Iterator[Problem]:
+    """The nodes of a file that its workflow does not have, for no output needs them."""
+    for node in (key for key in found.graph if key not in (found.workflow or {})):
+        what = f"The node {show(found.graph[node]['class_type'])} is left out: no output needs it."
+        yield Problem("not_needed", node, "", what)
 
 
 def _to_sentence(path: Path, models: Installed) -> Converted:
@@ -65,11 +72,13 @@ def _to_sentence(path: Path, models: Installed) -> Converted:
 
 def _to_report(path: Path, models: Installed) -> Converted:
     """What is in a file: which nodes are known, and whether and how exactly it is rendered here."""
-    graph, problems = comfy.read_graph(path)
     found = comfy.read_file(path, models)
+    known = found.workflow is not None
+    graph, problems = (found.graph, []) if known else comfy.read_graph(path)
     lines = [*_counted(graph), *(f"  {each.message}" for each in problems)]
     if found.workflow is None or found.problems:
-        lines += ["It cannot be rendered here:", *(f"  {each.message}" for each in found.problems)]
+        more = (each.message for each in found.problems if each not in problems)
+        lines += ["It cannot be rendered here:", *(f"  {message}" for message in more)]
         return Converted("\n".join(lines), tuple(problems))
     from flowdesign.render.fidelity import fidelity  # loads torch
 

@@ -109,7 +109,7 @@ def restore(path: Path, models: Installed | None = None) -> Restored:
     workflow = found.workflow
     description = describe(workflow) if workflow is not None and not found.problems else ""
     seed = None if workflow is None else found.seed
-    nodes = comfy.read_graph(path)[0] if workflow is None else {}
+    nodes = dict(found.graph) if workflow is None else {}
     return Restored(workflow, found.prompt, seed, description, tuple(found.problems), nodes)
 
 

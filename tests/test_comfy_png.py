@@ -13,10 +13,12 @@ from language_toys import KNOWN, SEED, listed, plain, random_workflows, txt2img
 from PIL import Image
 
 from flowdesign import __version__
-from flowdesign.comfy import Imported, png_info, read_file
+from flowdesign.comfy import Imported, png_info, read_file, read_graph
 from flowdesign.comfy import to_api as api_of
 from flowdesign.comfy import to_ui as ui_of
 from flowdesign.comfy.png import MAX_FILE
+from flowdesign.convert import convert
+from flowdesign.designs import restore
 from flowdesign.workflow import Workflow, bind, nodes_of, unbind
 
 WORKFLOWS = random_workflows(10, seed=11)
@@ -126,7 +128,20 @@ BAD_PNGS = {
     "only a signature": (lambda: png()[:8], "carries no workflow"),
     "other text": (lambda: png(chunk(b"tEXt", b"prompt\0hello")), "not JSON"),
     "no keyword": (lambda: png(chunk(b"tEXt", b"prompt"), chunk(b"iTXt", b"prompt\0")), "not JSON"),
-    "a jpeg": (lambda: b"\xff\xd8\xff\xe0", "neither a PNG nor a JSON"),
+    "long together": (
+        lambda: png(
+            *[chunk(b"tEXt", b"%s\0" % k + b"x" * 3 * 2**20) for k in (b"prompt", b"workflow")]
+        ),
+        "more than 4 MB of text",
+    ),
+    "settings": (lambda: png(chunk(b"tEXt", b"parameters\0a cat")), "settings of another program"),
+    "a jpeg": (lambda: b"\xff\xd8\xff\xe0", "This is a JPEG image"),
+    "a webp": (lambda: b"RIFF\0\0\0\0WEBP", "This is a WebP image"),
+    "no text at all": (
+        lambda: b"\x80abc",
+        "neither a PNG nor a JSON file. Give the PNG as ComfyUI",
+    ),
+    "long json": (lambda: b'{"a": "' + b"x" * 2**22 + b'"}', "more than 4 MB of text"),
     "empty": (lambda: b"", "not JSON"),
     "large": (lambda: png()[:8] + bytes(MAX_FILE), "larger than 20 MB"),
 }
@@ -137,9 +152,47 @@ def test_a_bad_png_is_a_clear_problem(tmp_path: Path, name: str) -> None:
     make, message = BAD_PNGS[name]
     path = tmp_path / "bad.png"
     path.write_bytes(make())
-    imported = read_file(path, KNOWN)
-    assert imported.workflow is None
-    assert message in imported.problems[0].message
+    imported, (graph, problems) = read_file(path, KNOWN), read_graph(path)
+    assert imported.workflow is None and not imported.graph and graph == {}
+    assert message in imported.problems[0].message and message in problems[0].message
+
+
+def test_a_chunk_that_is_no_workflow_is_passed_over(tmp_path: Path) -> None:
+    """Other programs keep a prompt in words where ComfyUI keeps what was executed."""
+    path = tmp_path / "a.png"
+    workflow = json.dumps(ui_of(BOUND[0])).encode()
+    path.write_bytes(
+        png(chunk(b"tEXt", b"prompt\0a cat"), chunk(b"tEXt", b"workflow\0" + workflow))
+    )
+    graph, problems = read_graph(path)
+    assert read_file(path, KNOWN).workflow == WORKFLOWS[0]
+    assert len(graph) == len(BOUND[0]) and not problems
+    for form in ("api", "ui"):
+        assert convert(path, form, KNOWN).text and not convert(path, form, KNOWN).problems
+    refused = ui_of(BOUND[0])
+    refused["nodes"].append({"id": 900, "type": "SomebodysNode"})
+    workflow = json.dumps(refused).encode()
+    path.write_bytes(
+        png(chunk(b"tEXt", b"prompt\0a cat"), chunk(b"tEXt", b"workflow\0" + workflow))
+    )
+    lines = convert(path, "report", KNOWN).text.splitlines()
+    assert lines[0].startswith(f"{len(BOUND[0]) + 1} nodes of ")
+    assert lines[-2] == "It cannot be rendered here:" and "SomebodysNode" in lines[-1]
+
+
+def test_what_is_refused_is_shown_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several chunks without a workflow, the first with nodes says what is wrong with them."""
+    path = tmp_path / "a.png"
+    api = json.dumps({"1": {"class_type": "SomebodysNode", "inputs": {}}}).encode()
+    path.write_bytes(png(chunk(b"tEXt", b"flowdesign\0{}"), chunk(b"tEXt", b"prompt\0" + api)))
+    found = read_file(path, KNOWN)
+    assert found.graph == json.loads(api) and "SomebodysNode" in found.problems[0].message
+    read = []
+    monkeypatch.setattr("flowdesign.comfy.png._bytes", lambda path: read.append(path) or data)
+    data = path.read_bytes()
+    restored = restore(path, KNOWN)
+    assert restored.nodes == found.graph and restored.problems == found.problems
+    assert read == [path], "a file is read once"
 
 
 def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:

@@ -78,6 +78,53 @@ def test_what_is_lost_is_told_and_the_status_says_so(
     assert not said.out and "Unknown node type 'SomebodysNode'" in said.err
 
 
+def broken(kind: str) -> dict[str, Any]:
+    """The smallest workflow in the editor's format, with one link that leads nowhere."""
+    ui = to_ui(BOUND)
+    sampler = next(each for each in ui["nodes"] if each["type"] == "KSampler")
+    (slot,) = [each for each in sampler["inputs"] if each["name"] == "latent_image"]
+    link = next(each for each in ui["links"] if each[0] == slot["link"])
+    if kind == "link":
+        slot["link"] = 77
+    elif kind == "node":
+        link[1] = 88
+    else:
+        link[1] = 90
+        getter = {"id": 90, "type": "GetNode", "widgets_values": ["the latent"], "outputs": []}
+        ui["nodes"].append(getter)
+    return ui
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("link", "the file has no link 77."),
+        ("node", "the file has no node '88'."),
+        ("name", "nothing is set under the name 'the latent'."),
+    ],
+)
+def test_a_link_that_leads_nowhere_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, why: str
+) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(broken(kind)))
+    assert __main__.main(["convert", str(path), "--to", "api"]) == 1
+    said = capsys.readouterr()
+    assert "KSampler" in said.out and f"What is linked to 'latent_image' is lost: {why}" in said.err
+
+
+def test_nodes_that_no_output_needs_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    decode = next(key for key in BOUND if BOUND[key]["class_type"] == "VAEDecode")
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(to_api(BOUND | {"90": BOUND[decode]})))
+    assert __main__.main(["convert", str(path), "--to", "ui"]) == 1
+    said = capsys.readouterr()
+    assert len(json.loads(said.out)["nodes"]) == len(BOUND)
+    assert said.err == "not_needed 90: The node 'VAEDecode' is left out: no output needs it.\n"
+
+
 def test_values_between_two_words_are_told(tmp_path: Path) -> None:
     graph = to_api(canonical(bind(txt2img(sampler__steps=9), "a red star", 7)))
     path = tmp_path / "a.json"

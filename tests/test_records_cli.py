@@ -1,6 +1,7 @@
 """`python -m flowdesign records` and `bench`: what they print, do and refuse."""
 
 import json
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from record_toys import fill_awkward, open_toy
 from flowdesign import bench, comfy
 from flowdesign.__main__ import main
 from flowdesign.bench import BENCHMARKS, Measured, as_text
+from flowdesign.designs import Restored
 from flowdesign.records import Store
+from flowdesign.workflow import Problem
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -106,9 +109,30 @@ def test_faulty_files_are_imported_with_a_problem_or_a_workflow(
 ) -> None:
     monkeypatch.setattr("flowdesign.bench.imports.templates", lambda: iter(()))
     measured = import_module("flowdesign.bench.imports").measure(True, print)
-    counts = {row["import of"]: row["files"] for row in measured.rows}
-    assert counts["real files with faults"] == 300 and counts["files made to harm"] == 10
-    assert int(measured.notes[0].split()[3]) < 500  # MB
+    rows = {row["import of"]: row for row in measured.rows}
+    assert rows["real files with faults"]["files"] == 300
+    assert int(rows["files made to harm"]["files"]) > 30
+    for row in measured.rows:  # 2 s and 500 MB are promised, of a slow core on its own
+        assert row["raised"] == 0, measured.notes
+        assert float(row["slowest_ms"]) < 4_000 and float(row["grown_mb"]) < 500, measured.notes
+
+
+def test_a_benchmark_of_imports_counts_what_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    imports = import_module("flowdesign.bench.imports")
+    told = Restored(None, "", None, "", (Problem("invalid_json", "", "", "No."),))
+    answers = {1: told, 2: replace(told, problems=()), 3: ZeroDivisionError("by nothing")}
+
+    def restore(path: Path, models: object) -> Restored:
+        answer = answers[path.stat().st_size]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(imports, "restore", restore)
+    row, notes = imports._row("x", [("good", b"a"), ("silent", b"ab"), ("bad", b"abc")], None)
+    assert (row["files"], row["raised"]) == (3, 2)
+    assert "RAISED by silent: no workflow, no problem" in notes
+    assert "RAISED by bad: ZeroDivisionError: by nothing" in notes
 
 
 @pytest.mark.slow

@@ -66,8 +66,9 @@ def measure(quick: bool, say: Say) -> Measured:
 
 
 def _bound(seed: int, cfg: int, finish: str) -> Workflow:
-    sentence = SENTENCE.format(cfg=cfg, finish=finish)
-    return bind(workflow_of(sentence), PROMPT, seed)
+    workflow = workflow_of(SENTENCE.format(cfg=cfg, finish=finish))
+    assert workflow is not None
+    return bind(workflow, PROMPT, seed)
 
 
 def _ours(asked: list[tuple[int, int, str]], batch: int) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flowdesign import catalog
 from flowdesign.catalog import Installed
-from flowdesign.comfy.interface import is_interface, resolve, unnamed
+from flowdesign.comfy.interface import is_interface, resolve
+from flowdesign.comfy.kinds import RENAMED
 from flowdesign.headers import SUFFIX
 from flowdesign.nodes import MAX_SEED, NODES
 from flowdesign.workflow import (
@@ -22,18 +24,22 @@ from flowdesign.workflow import (
     unbind,
 )
 
+MAX_TEXT = 4 * 2**20  # characters of JSON; ComfyUI's largest template has 0.5 million
+
 
 @dataclass(frozen=True)
 class Imported:
     """What a file gave: the unbound workflow (None if there is none), its prompt and seed.
 
-    Without problems the workflow is valid and everything it needs is installed.
+    Without problems the workflow is valid and everything it needs is installed. `graph` are the nodes of the
+    file in the API format, whatever they are; two imports are the same without it.
     """
 
     workflow: Workflow | None
     prompt: str = ""
     seed: int = 0
     problems: tuple[Problem, ...] = ()
+    graph: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 def failed(code: str, message: str) -> Imported:
@@ -43,13 +49,28 @@ def failed(code: str, message: str) -> Imported:
 
 def from_text(text: str, installed: Installed | None = None) -> Imported:
     """Import JSON text."""
+    value, problem = parsed(text)
+    return Imported(None, problems=(problem,)) if problem else from_json(value, installed)
+
+
+def parsed(text: str) -> tuple[Any, Problem | None]:
+    """The value of JSON text, or what is wrong with it."""
+    message = ""
+    if len(text) > MAX_TEXT:
+        message = (
+            f"The JSON has more than {MAX_TEXT // 2**20} million characters, many times what the largest "
+            "workflows have. Take out what is no part of the workflow, like images that nodes keep."
+        )
     try:
-        value = json.loads(text)
+        return (None if message else json.loads(text)), _invalid(message)
     except RecursionError:
-        return failed("invalid_json", "The JSON is nested too deeply.")
+        return None, _invalid("The JSON is nested too deeply.")
     except ValueError as error:
-        return failed("invalid_json", f"This is not JSON: {error}.")
-    return from_json(value, installed)
+        return None, _invalid(f"This is not JSON: {error}.")
+
+
+def _invalid(message: str) -> Problem | None:
+    return Problem("invalid_json", "", "", message) if message else None
 
 
 def from_json(value: object, installed: Installed | None = None) -> Imported:
@@ -59,7 +80,7 @@ def from_json(value: object, installed: Installed | None = None) -> Imported:
         graph, problems = resolve(value)
         if any(problem.code == "too_many_nodes" for problem in problems):
             return Imported(None, problems=tuple(problems))
-        return _imported(_with_defaults(graph), models, problems)
+        return replace(_imported(_with_defaults(graph), models, problems), graph=graph)
     if isinstance(value, dict) and isinstance(value.get("workflow"), dict):
         return _record(value, models)
     if isinstance(value, dict) and isinstance(value.get("prompt"), dict):
@@ -70,17 +91,42 @@ def from_json(value: object, installed: Installed | None = None) -> Imported:
 
 def graph_of(value: object) -> tuple[dict[str, Any], list[Problem]]:
     """The API graph in a JSON value of any of these forms, whatever its nodes are, and what was lost."""
+    value = _unwrapped(value)
     if isinstance(value, dict) and is_interface(value):
-        graph, problems = resolve(value)
-        return graph, [*problems, *unnamed(value)]
-    for name in ("workflow", "prompt"):
-        inner = value.get(name) if isinstance(value, dict) else None
-        if isinstance(inner, dict) and "class_type" not in inner:
-            return graph_of(inner)
-    if not isinstance(value, dict) or not value or not all(map(_is_node, value.values())):
+        graph, problems = resolve(value, names=True)
+        return graph, limited(problems)
+    if isinstance(value, dict) and len(value) > MAX_NODES:
+        message = f"The workflow has {len(value)} nodes; at most {MAX_NODES} are read."
+        return {}, [Problem("too_many_nodes", "", "", message)]
+    if not (found := _nodes(value)):
         message = "This JSON is no workflow: neither nodes with a class_type nor a list of nodes."
         return {}, [Problem("invalid_prompt", "", "", message)]
-    return {str(key): node for key, node in value.items()}, []
+    return found, []
+
+
+def _unwrapped(value: object) -> object:
+    """What a record or a request holds, or the value itself."""
+    while isinstance(value, dict) and not is_interface(value):
+        among = (value.get(name) for name in ("workflow", "prompt"))
+        inner = [each for each in among if isinstance(each, dict) and "class_type" not in each]
+        if not inner:
+            return value
+        value = inner[0]
+    return value
+
+
+def _nodes(value: object) -> dict[str, Any]:
+    """The nodes of an API graph with the types that they have today; none if it is no such graph."""
+    if not isinstance(value, dict) or len(value) > MAX_NODES:
+        return {}
+    if not all(map(_is_node, value.values())):
+        return {}
+    return {str(key): _renamed(node) for key, node in value.items()}
+
+
+def _renamed(node: dict[Any, Any]) -> dict[Any, Any]:
+    kind = node.get("class_type")
+    return {**node, "class_type": RENAMED.get(kind, kind)} if isinstance(kind, str) else node
 
 
 def _is_node(value: object) -> bool:
@@ -106,17 +152,17 @@ def _record(value: dict[Any, Any], models: Installed) -> Imported:
         message = f"The seed of the file is not a whole number from 0 to {MAX_SEED}."
         problems.append(Problem("invalid_record", "", "", message))
         seed = 0
-    return Imported(inner.workflow, prompt, seed, tuple(problems))
+    return Imported(inner.workflow, prompt, seed, tuple(problems), inner.graph)
 
 
 def _imported(graph: object, models: Installed, before: list[Problem]) -> Imported:
     """Check a graph and take prompt and seed out of it."""
-    graph = _named(graph, models)
+    given, graph = _nodes(graph), _named(graph, models)
     problems = limited([*before, *every_problem(graph, models)])
     if not isinstance(graph, dict) or any(p.code not in OF_VALUES for p in problems):
-        return Imported(None, problems=tuple(problems))
+        return Imported(None, problems=tuple(problems), graph=given)
     workflow, prompt, seed = unbind(_clean(graph))
-    return Imported(workflow, prompt, min(max(seed, 0), MAX_SEED), tuple(problems))
+    return Imported(workflow, prompt, min(max(seed, 0), MAX_SEED), tuple(problems), given)
 
 
 def _with_defaults(graph: dict[str, Any]) -> dict[str, Any]:
@@ -158,6 +204,7 @@ def _named(graph: object, models: Installed) -> object:
         return graph
     result: dict[Any, Any] = {}
     for node, each in graph.items():
+        each = _renamed(each) if isinstance(each, dict) else each
         known = isinstance(each, dict) and isinstance(each.get("class_type"), str)
         declared = NODES.get(each["class_type"]) if known else None
         if declared and isinstance(each.get("inputs"), dict):

@@ -1,31 +1,23 @@
 """From ComfyUI's interface format to its API format, as its browser side does it.
 
 Values are positional (`widgets`), links are numbered, subgraphs have graphs inside (`scopes`), and some nodes
-are only there for the eye: reroutes are followed, primitives and Get and Set nodes resolved, notes
-dropped, muted nodes removed and bypassed ones passed through.
+are only there for the eye (`kinds`): reroutes are followed, primitives and Get and Set nodes resolved, notes
+dropped, muted nodes removed and bypassed ones passed through (`bypass`).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+from flowdesign.comfy.bypass import Bypass
 from flowdesign.comfy.groups import INPUTS
-from flowdesign.comfy.scopes import (
-    BYPASSED,
-    MUTED,
-    NOTES,
-    Node,
-    Scope,
-    is_id,
-    open_file,
-)
+from flowdesign.comfy.kinds import GETTERS, PRIMITIVE, SETTERS, VIRTUAL
+from flowdesign.comfy.scopes import BYPASSED, MUTED, Node, Scope, is_id, open_file
 from flowdesign.comfy.widgets import entries, is_named, unwrapped, values_of
 from flowdesign.workflow import Problem, show
 
-REROUTES = frozenset({"Reroute", "Reroute (rgthree)"})
-SETTERS = frozenset({"SetNode", "easy setNode"})  # keep what comes in under a name
-GETTERS = frozenset({"GetNode", "easy getNode"})  # give what has been kept under a name
-VIRTUAL = NOTES | REROUTES | SETTERS | GETTERS | {"PrimitiveNode"}
+__all__ = ["VIRTUAL", "is_interface", "resolve"]
 
 
 def is_interface(value: dict[Any, Any]) -> bool:
@@ -33,88 +25,167 @@ def is_interface(value: dict[Any, Any]) -> bool:
     return isinstance(value.get("nodes"), list)
 
 
-def resolve(value: dict[Any, Any]) -> tuple[dict[str, Any], list[Problem]]:
-    """Return the API graph of an interface file, with what could not be taken over; total."""
+def resolve(value: dict[Any, Any], names: bool = False) -> tuple[dict[str, Any], list[Problem]]:
+    """Return the API graph of an interface file, with what could not be taken over; total.
+
+    With `names`, that is also said of values that have none: of classes that are not known here, in a file
+    that does not name them.
+    """
     problems: list[Problem] = []
     links = _Links()
     graph: dict[str, Any] = {}
     for key, scope, node in open_file(value, problems).all():
-        if node["type"] not in VIRTUAL and node.get("mode") not in (MUTED, BYPASSED):
-            inputs = _inputs(links, scope, node)
-            graph[key] = {"class_type": node["type"], "inputs": inputs}
+        if node["type"] in VIRTUAL or node.get("mode") in (MUTED, BYPASSED):
+            continue
+        if names and not is_named(node):
+            message = f"The values of {show(node['type'])} have no names here."
+            problems.append(Problem("unnamed_values", key, "", message))
+        inputs, lost = _inputs(links, scope, node)
+        problems += [Problem("link_lost", key, name, why) for name, why in lost]
+        graph[key] = {"class_type": node["type"], "inputs": inputs}
     return graph, problems
 
 
-def unnamed(value: dict[Any, Any]) -> list[Problem]:
-    """The nodes of an interface file whose values are lost: of classes that are not known here, in a
-    file that does not name them."""
-    return [
-        Problem(
-            "unnamed_values", key, "", f"The values of {show(node['type'])} have no names here."
-        )
-        for key, _, node in open_file(value, []).all()
-        if node["type"] not in VIRTUAL and not is_named(node)
-        if node.get("mode") not in (MUTED, BYPASSED)
-    ]
-
-
-def _inputs(links: _Links, scope: Scope, node: Node) -> dict[str, Any]:
-    """A node's API inputs: its widget values, then what an instance gives, then what is linked."""
+def _inputs(
+    links: _Links, scope: Scope, node: Node
+) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """A node's API inputs: its widget values, then what an instance gives, then what is linked; and for
+    which of them that is lost, and why."""
     found = values_of(node) | scope.changed.get(str(node["id"]), {})
+    lost: list[tuple[str, str]] = []
     for each in entries(node, "inputs"):
         name, link = each.get("name"), each.get("link")
         if isinstance(name, str) and link is not None:
-            value = links.origin(scope, link)
-            if value is not None:
+            value = links.origin(scope, link, each.get("type"))
+            if isinstance(value, _Lost):
+                lost.append((name, f"What is linked to {show(name)} is lost: {value.why}"))
+            elif value is not None:
                 found[name] = value
-    return found
+    return found, lost
+
+
+@dataclass(frozen=True)
+class _Lost:
+    """Instead of what is behind a link that leads nowhere."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class _Bypassed:
+    """Instead of what is behind a link that leads to a bypassed node: that depends on who wants it."""
+
+    scope: Scope
+    key: str
+    slot: int
+
+
+_Place = tuple[Scope, Any]  # a link in its scope
+_CIRCLE = _Lost("its links lead round in a circle.")
 
 
 class _Links:
     """Follows links; each is followed once, so a long chain costs no more than its length."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[int, Any], Any] = {}
+        self._found: dict[tuple[int, Any], Any] = {}  # by scope and link
+        self._passed: dict[tuple[int, str, int], Any] = {}  # by scope, bypassed node and its input
+        self._bypasses: dict[tuple[int, str, int], Bypass] = {}  # by scope, node and output
+        self._setters: dict[int, dict[Any, Node]] = {}  # by scope, then by name
 
-    def origin(self, scope: Scope, link: Any) -> Any:
-        """Return [id, slot] or an inlined value behind a link; None if nothing is there."""
+    def origin(self, scope: Scope, link: Any, wanted: object) -> Any:
+        """What is behind a link for an input of type `wanted`: [id, slot], a value, None, or _Lost."""
+        passed: list[tuple[int, str, int]] = []
+        value = self._followed(scope, link)
+        while isinstance(value, _Bypassed):
+            scope, bypass = value.scope, self._bypass(value)
+            chosen = None if bypass is None else bypass.input(wanted)
+            if bypass is None or chosen is None:
+                value = None
+                break
+            key = (id(scope), value.key, chosen)
+            if key in self._passed:
+                value = self._passed[key]
+                break
+            passed.append(key)
+            self._passed[key] = _CIRCLE
+            link, wanted = (bypass.inputs[chosen].get(name) for name in ("link", "type"))
+            value = None if link is None else self._followed(scope, link)
+        self._passed.update(dict.fromkeys(passed, value))
+        return list(value) if isinstance(value, list) else value
+
+    def _bypass(self, of: _Bypassed) -> Bypass | None:
+        key = (id(of.scope), of.key, of.slot)
+        if key not in self._bypasses:
+            node = of.scope.nodes[of.key]
+            if not 0 <= of.slot < len(entries(node, "outputs")):
+                return None
+            self._bypasses[key] = Bypass(node, of.slot)
+        return self._bypasses[key]
+
+    def _followed(self, scope: Scope, link: Any) -> Any:
+        """What is behind a link, as `origin` says, or the first bypassed node."""
         followed: list[tuple[int, Any]] = []
         value: Any = None
-        place: tuple[Scope, Any] | None = (scope, link)
-        while place is not None and is_id(place[1]) and place[1] in place[0].links:
-            key = (id(place[0]), place[1])
+        place: _Place | None = (scope, link)
+        while place is not None:
+            scope, link = place
+            key = (id(scope), link if is_id(link) else None)
             if key in self._found:
                 value = self._found[key]
                 break
             followed.append(key)
-            self._found[key] = None  # what a loop ends in
-            value, place = _step(place[0], *place[0].links[place[1]])
+            self._found[key] = _CIRCLE
+            value, place = self._step(scope, link)
         self._found.update(dict.fromkeys(followed, value))
-        return list(value) if isinstance(value, list) else value
+        return value
+
+    def _step(self, scope: Scope, link: Any) -> tuple[Any, _Place | None]:
+        """What a link gives, or None and the next link that this hangs on."""
+        if not is_id(link) or link not in scope.links:
+            return _Lost(f"the file has no link {show(link)}."), None
+        key, slot = scope.links[link]
+        if key == INPUTS and scope.outer is not None:
+            return _from_outside(scope, slot)
+        node = scope.nodes.get(key)
+        if node is None:
+            return _Lost(f"the file has no node {show(key)}."), None
+        if node.get("mode") == MUTED:
+            return None, None
+        if node["type"] in GETTERS:
+            return self._kept(scope, _first(scope, node))
+        if node["type"] == PRIMITIVE:
+            return _first(scope, node), None
+        if node["type"] in VIRTUAL:
+            return None, _entering(scope, node, slot)
+        if node.get("mode") == BYPASSED:
+            return _Bypassed(scope, key, slot), None
+        if key in scope.inside:
+            inner = scope.inside[key]
+            return None, (inner, inner.results[slot]) if slot in inner.results else None
+        return [scope.prefix + key, slot], None
+
+    def _kept(self, scope: Scope, name: Any) -> tuple[Any, _Place | None]:
+        """What has been kept under a name: in this scope, or in one around it."""
+        place: Scope | None = scope
+        while place is not None:
+            if id(place) not in self._setters:
+                self._setters[id(place)] = _setters(place)
+            node = self._setters[id(place)].get(name) if isinstance(name, str) else None
+            if node is not None:
+                return None, _entering(place, node, 0)
+            place = place.outer
+        return _Lost(f"nothing is set under the name {show(name)}."), None
 
 
-def _step(scope: Scope, key: str, slot: int) -> tuple[Any, tuple[Scope, Any] | None]:
-    """What an output gives, or None and the link, with its scope, that it passes on."""
-    if key == INPUTS and scope.outer is not None:
-        return _from_outside(scope, slot)
-    node = scope.nodes.get(key)
-    if node is None or node.get("mode") == MUTED:
-        return None, None
-    if node["type"] == "PrimitiveNode":
-        return _first(node), None
-    if node["type"] in REROUTES | SETTERS:
-        return None, (scope, _entering(node))
-    if node["type"] in GETTERS:
-        return None, _kept(scope, _first(node))
-    if node.get("mode") == BYPASSED:
-        return None, (scope, _bypass(node, slot))
-    if key in scope.inside:
-        inner = scope.inside[key]
-        return None, (inner, inner.results.get(slot))
-    return [scope.prefix + key, slot], None
+def _setters(scope: Scope) -> dict[Any, Node]:
+    """The nodes that keep something, by the name they keep it under; the first of a name."""
+    there = [each for each in scope.nodes.values() if each["type"] in SETTERS]
+    named = [(_first(scope, each), each) for each in there if each.get("mode") != MUTED]
+    return {name: each for name, each in reversed(named) if isinstance(name, str)}
 
 
-def _from_outside(scope: Scope, slot: int) -> tuple[Any, tuple[Scope, Any] | None]:
+def _from_outside(scope: Scope, slot: int) -> tuple[Any, _Place | None]:
     """What comes in at an input of a subgraph: a link of its instance, or the value that this gives."""
     link = scope.outside(slot)
     if link is not None and scope.outer is not None:
@@ -123,35 +194,14 @@ def _from_outside(scope: Scope, slot: int) -> tuple[Any, tuple[Scope, Any] | Non
     return scope.given.get(name), None
 
 
-def _kept(scope: Scope, name: Any) -> tuple[Scope, Any] | None:
-    """The link into the node that keeps what is got: in this scope, or in one around it."""
-    place: Scope | None = scope
-    while place is not None:
-        for node in place.nodes.values():
-            if node["type"] in SETTERS and node.get("mode") != MUTED and _first(node) == name:
-                return place, _entering(node)
-        place = place.outer
-    return None
+def _first(scope: Scope, node: Node) -> Any:
+    """A node's first value, or the one that an instance gives to a primitive."""
+    values, changed = node.get("widgets_values"), scope.changed.get(str(node["id"]), {})
+    own = unwrapped(values[0]) if isinstance(values, list) and values else None
+    return changed.get("value", own) if node["type"] == PRIMITIVE else own
 
 
-def _first(node: Node) -> Any:
-    """A node's first value."""
-    values = node.get("widgets_values")
-    return unwrapped(values[0]) if isinstance(values, list) and values else None
-
-
-def _entering(node: Node) -> Any:
-    """The link at a node's first input."""
-    return next((each.get("link") for each in entries(node, "inputs")), None)
-
-
-def _bypass(node: Node, slot: int) -> Any:
-    """Return the link that a bypassed node passes on: of the output's type, its slot preferred."""
-    outputs = entries(node, "outputs")
-    if not 0 <= slot < len(outputs):
-        return None
-    socket, inputs = outputs[slot].get("type"), entries(node, "inputs")
-    for each in [*inputs[slot : slot + 1], *inputs]:
-        if each.get("type") == socket and each.get("link") is not None:
-            return each["link"]
-    return None
+def _entering(scope: Scope, node: Node, slot: int) -> _Place | None:
+    """The link at a node's input of a number."""
+    links = [each.get("link") for each in entries(node, "inputs")[slot : slot + 1]]
+    return (scope, links[0]) if links and links[0] is not None else None

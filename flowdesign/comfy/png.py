@@ -8,30 +8,44 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowdesign import __version__
 from flowdesign.catalog import Installed, installed
 from flowdesign.comfy.export import to_api, to_ui
-from flowdesign.comfy.importing import Imported, failed, from_text, graph_of
+from flowdesign.comfy.importing import MAX_TEXT, Imported, failed, from_text, graph_of, parsed
 from flowdesign.tokens import NotInLanguage, encode, sentence_text
 from flowdesign.workflow import Problem, Workflow, bind, unbind
 
 if TYPE_CHECKING:
     from PIL.PngImagePlugin import PngInfo
 
-MAX_FILE = 20 * 2**20  # bytes
-MAX_TEXT = 4 * 2**20  # bytes of one text chunk once inflated
+MAX_FILE = (
+    20 * 2**20
+)  # bytes of a PNG; JSON, and the texts of a PNG together, have at most MAX_TEXT
 MAX_CHUNKS = 10_000
 MAX_PIXELS = 64_000_000
 CHUNKS = ("flowdesign", "prompt", "workflow")  # the order in which they are trusted
+_GRAPHS = ("prompt", "workflow", "flowdesign")  # what was executed before what the editor shows
+_SETTINGS = "parameters"  # where other programs keep theirs
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_OTHERS = {  # how files begin that are dropped here by mistake
+    b"\xff\xd8\xff": "a JPEG image",
+    b"GIF8": "a GIF image",
+    b"RIFF": "a WebP image or another media file",
+    b"PK\x03\x04": "a zip archive",
+}
+_WANTED = "Give the PNG as ComfyUI saved it, or the workflow as JSON (in ComfyUI: File, Export)."
 
 
 class _Refused(ValueError):
     """The file is not read any further; the message says why."""
+
+    def __init__(self, message: str, code: str = "unreadable_file") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def png_info(
@@ -79,42 +93,85 @@ def _sentence(workflow: Workflow) -> str:
 
 
 def read_file(path: str | Path, installed: Installed | None = None) -> Imported:
-    """Import a PNG or JSON file, told apart by content; never raises."""
+    """Import a PNG or JSON file, told apart by content; never raises.
+
+    Of a PNG the first chunk that gives a workflow, in the order of trust; else the first that has nodes.
+    """
+    found: list[Imported] = []
     try:
-        data = _bytes(Path(path))
-        if data.startswith(_SIGNATURE):
-            return _from_png(data, installed)
-        return from_text(data.decode("utf-8-sig"), installed)
-    except UnicodeDecodeError:
-        return failed("not_a_workflow_file", "This is neither a PNG nor a JSON file.")
+        for text in _workflow_texts(Path(path), CHUNKS):
+            found.append(from_text(text, installed))
+            if found[-1].workflow is not None:
+                return found[-1]
     except _Refused as refusal:
-        return failed("unreadable_file", str(refusal))
+        return failed(refusal.code, str(refusal))
+    return next((each for each in found if each.graph), found[0])
 
 
 def read_graph(path: str | Path) -> tuple[dict[str, Any], list[Problem]]:
     """The API graph in a file, whatever its nodes are, and what is wrong with it; never raises.
 
-    Of a PNG the chunk that was executed, else that of the editor.
+    Of a PNG the chunk that was executed; if that holds none, the one of the editor.
     """
+    wrong: list[Problem] = []
     try:
-        data = _bytes(Path(path))
-        texts = _texts(data) if data.startswith(_SIGNATURE) else {}
-        text = texts.get("prompt") or texts.get("workflow") or data.decode("utf-8-sig")
-        return graph_of(json.loads(text))
+        for text in _workflow_texts(Path(path), _GRAPHS):
+            value, problem = parsed(text)
+            graph, problems = ({}, [problem]) if problem else graph_of(value)
+            if graph:
+                return graph, problems
+            wrong = wrong or problems
     except _Refused as refusal:
-        message = str(refusal)
-    except (ValueError, RecursionError):
-        message = "This is no JSON, and no PNG that carries a workflow."
-    return {}, [Problem("not_a_workflow_file", "", "", message)]
+        wrong = [Problem(refusal.code, "", "", str(refusal))]
+    return {}, wrong
 
 
 def read_chunks(path: str | Path) -> dict[str, str]:
     """Return the texts of a PNG that may hold a workflow, by CHUNKS; empty for any other file."""
     try:
         data = _bytes(Path(path))
-        return _texts(data) if data.startswith(_SIGNATURE) else {}
+        found = _texts(data) if data.startswith(_SIGNATURE) else {}
     except _Refused:
         return {}
+    return {name: found[name] for name in CHUNKS if name in found}
+
+
+def _workflow_texts(path: Path, names: Sequence[str]) -> list[str]:
+    """The JSON of a file, or of the chunks of a PNG in this order; raises _Refused where there is none."""
+    data = _bytes(path)
+    if not data.startswith(_SIGNATURE):
+        return [_json(data)]
+    texts = _texts(data)
+    found = [texts[name] for name in names if name in texts]
+    if not found:
+        why = "its text was removed or never there."
+        if _SETTINGS in texts:
+            why = "only settings of another program, which name no nodes."
+        raise _Refused(f"The PNG carries no workflow: {why} {_WANTED}", "no_workflow")
+    return found
+
+
+def _json(data: bytes) -> str:
+    """The text of a file that is no PNG; raises _Refused."""
+    kind = next((name for start, name in _OTHERS.items() if data.startswith(start)), "")
+    if kind:
+        raise _Refused(
+            f"This is {kind}: no workflow is read from it. {_WANTED}", "not_a_workflow_file"
+        )
+    if len(data) > MAX_TEXT:
+        raise _too_long("The file")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        message = f"This is neither a PNG nor a JSON file. {_WANTED}"
+        raise _Refused(message, "not_a_workflow_file") from error
+
+
+def _too_long(what: str) -> _Refused:
+    return _Refused(
+        f"{what} has more than {MAX_TEXT // 2**20} MB of text, many times what the largest workflows have. "
+        "Take out what is no part of the workflow, like images that nodes keep."
+    )
 
 
 def _bytes(path: Path) -> bytes:
@@ -129,26 +186,18 @@ def _bytes(path: Path) -> bytes:
     return data
 
 
-def _from_png(data: bytes, installed: Installed | None) -> Imported:
-    """Import from the first chunk that gives a workflow, in the order of trust."""
-    texts = _texts(data)
-    found = [from_text(texts[name], installed) for name in CHUNKS if name in texts]
-    if not found:
-        return failed(
-            "no_workflow", "The PNG carries no workflow: its text was removed or never there."
-        )
-    return next((each for each in found if each.workflow is not None), found[0])
-
-
 def _texts(data: bytes) -> dict[str, str]:
-    """Return the wanted text chunks of a PNG."""
+    """Return the wanted text chunks of a PNG; raises _Refused."""
     found: dict[str, str] = {}
+    wanted = (*CHUNKS, _SETTINGS)
     for kind, body in _chunks(data):
         if kind == b"IHDR":
             _check_size(body)
         keyword = body.split(b"\0", 1)[0].decode("latin-1")
-        if kind in _TEXT_CHUNKS and keyword in CHUNKS and keyword not in found:
+        if kind in _TEXT_CHUNKS and keyword in wanted and keyword not in found:
             found[keyword] = _TEXT_CHUNKS[kind](body[len(keyword) + 1 :])
+            if sum(map(len, found.values())) > MAX_TEXT:
+                raise _too_long("The PNG")
     return found
 
 

@@ -4,33 +4,37 @@
     top.inside["18"].inside["17"].nodes["3"]        in the API format it is node 18:17:3
 
 A subgraph is defined once and may stand in many places; each instance may give its own values to widgets
-inside it. The older group nodes become subgraphs here. Whatever is malformed is reported and left out.
+inside it. The older group nodes become subgraphs here. Whatever is malformed is reported and left out; what is
+larger than any real file is not walked at all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard
+from typing import Any
 
-from flowdesign.comfy.groups import OUTPUTS, as_subgraph, groups
-from flowdesign.comfy.widgets import entries, unwrapped
+from flowdesign.comfy.groups import OUTPUTS, Group, groups
+from flowdesign.comfy.kinds import RENAMED, is_note
+from flowdesign.comfy.widgets import MAX_SLOTS, entries, is_input, unwrapped
 from flowdesign.workflow import MAX_ID, MAX_NODES, Problem, show
 
 Node = Mapping[str, Any]
 Origin = tuple[str, int]  # the id of a node and the number of its output
 OWN = "-1"  # stands for the subgraph node itself where it lists its widgets
 MUTED, BYPASSED = 2, 4  # litegraph's node modes
-NOTES = frozenset({"Note", "MarkdownNote"})
 MAX_DEPTH = 16
+MAX_LISTED = 5_000  # entries in a list of nodes, with notes, or of definitions
+MAX_LINKS = 20_000  # entries in a list of links
+MAX_INPUTS = 20_000  # of all nodes together; ComfyUI's largest template has 428
 
 
 @dataclass
 class Scope:
     """A graph: its nodes by id, where its links begin, and the subgraph node that it is the inside of.
 
-    `names` are the subgraph's inputs and `results` the links (by number of the output) that leave it;
-    `given` are values of the instance's own widgets by input, `changed` those of widgets inside, by node.
+    `names` are the subgraph's inputs, `entering` those of its instance by name, and `results` the links (by
+    number of the output) that leave it; `given` are values of the instance's own widgets by input, `changed` those of widgets inside, by node.
     """
 
     prefix: str = ""
@@ -39,6 +43,7 @@ class Scope:
     outer: Scope | None = None
     instance: Node = field(default_factory=dict)
     names: Sequence[str] = ()
+    entering: dict[str, Node] = field(default_factory=dict)
     results: dict[int, Any] = field(default_factory=dict)
     given: dict[str, Any] = field(default_factory=dict)
     changed: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -53,22 +58,21 @@ class Scope:
                 yield self.prefix + key, self, node
 
     def outside(self, slot: int) -> Any:
-        """The link that is at the instance's input of this number; None without one."""
-        inputs = entries(self.instance, "inputs")
-        name = self.names[slot] if 0 <= slot < len(self.names) else None
-        found = [each for each in inputs if name is not None and each.get("name") == name]
-        return (found or inputs[slot : slot + 1] or [{}])[0].get("link")
+        """The link that is at the instance's input of this number; None without one.
+
+        Inputs are told apart by their names. An instance that calls one differently has it at its number.
+        """
+        if 0 <= slot < len(self.names) and self.names[slot] in self.entering:
+            return self.entering[self.names[slot]].get("link")
+        for each in entries(self.instance, "inputs")[slot : slot + 1]:
+            if each.get("name") not in self.names:
+                return each.get("link")
+        return None
 
 
 def open_file(value: dict[Any, Any], problems: list[Problem]) -> Scope:
     """Read an interface file. With more nodes than are read, the only problem says so."""
     return _Reader(value, problems).open()
-
-
-def is_note(node: object) -> bool:
-    """Whether an entry is there to be read by people only."""
-    kind = node.get("type") if isinstance(node, dict) else None
-    return isinstance(kind, str) and kind in NOTES
 
 
 def is_id(value: object) -> bool:
@@ -78,12 +82,18 @@ def is_id(value: object) -> bool:
     return isinstance(value, str) and len(value) <= MAX_ID
 
 
+class _TooMuch(Exception):
+    """The file is larger than any real one; the message says in what."""
+
+
 @dataclass
 class _Graph:
     """What is written once and may stand in many places. `source` is kept, so that its id stays its own."""
 
     source: Mapping[Any, Any]
     size: int = 0  # nodes that are no notes, whatever they look like
+    inputs: int = 0
+    is_parsed: bool = False
     nodes: dict[str, Node] = field(default_factory=dict)
     links: dict[Any, Origin] = field(default_factory=dict)
     results: dict[int, Any] = field(default_factory=dict)
@@ -93,112 +103,164 @@ class _Reader:
     """Makes scopes; counts the nodes, of which a few definitions can make very many."""
 
     def __init__(self, value: dict[Any, Any], problems: list[Problem]) -> None:
-        self.value, self.problems, self.count = value, problems, 0
+        self.value, self.problems, self.count, self.inputs = value, problems, 0, 0
         self._graphs: dict[int, _Graph] = {}
-        self.definitions = dict(_definitions(value))
-        self.groups = dict(groups(value))
+        self._groups: dict[int, Group] = {}
+        self.definitions: dict[str, Mapping[str, Any]] = {}
+        self.groups: dict[str, Mapping[str, Any]] = {}
 
     def open(self) -> Scope:
         """The scope of the whole file."""
-        top = Scope()
-        self._fill(top, self.value, 0)
-        if self.count > MAX_NODES:
-            message = f"The file has {self.count} nodes or more; at most {MAX_NODES} are read."
-            self.problems[:] = [Problem("too_many_nodes", "", "", message)]
+        try:
+            self.definitions.update(_definitions(self.value))
+            self.groups.update(groups(self.value))
+            self._fill(top := Scope(), self.value, 0)
+        except _TooMuch as too_much:
+            self.problems[:] = [Problem("too_many_nodes", "", "", str(too_much))]
             return Scope()
         return top
 
     def _fill(self, scope: Scope, graph: Mapping[Any, Any], depth: int) -> None:
+        self._count(graph)
         parsed = self._parsed(graph)
-        self.count += parsed.size
-        if self.count > MAX_NODES:
-            return
         scope.nodes, scope.links, scope.results = parsed.nodes, parsed.links, parsed.results
         for key, node in scope.nodes.items():
             if node.get("mode") not in (MUTED, BYPASSED):
                 self._enter(scope, key, node, depth)
 
+    def _count(self, graph: Mapping[Any, Any]) -> None:
+        """Count a graph once more, before anything in it is walked; raises _TooMuch."""
+        found = self._measured(graph)
+        self.count, self.inputs = self.count + found.size, self.inputs + found.inputs
+        _check("nodes", self.count, MAX_NODES)
+        _check("inputs", self.inputs, MAX_INPUTS)
+
+    def _measured(self, graph: Mapping[Any, Any]) -> _Graph:
+        """A graph of which no more is known than its size; raises _TooMuch."""
+        if id(graph) not in self._graphs:
+            nodes = _list(graph.get("nodes"))
+            size = sum(not is_note(node) for node in nodes[: MAX_LISTED + 1])
+            _check("nodes", size, MAX_NODES)
+            _check("notes", len(nodes), MAX_LISTED)
+            _check("links", len(_list(graph.get("links"))), MAX_LINKS)
+            inputs = sum(_slots(node) for node in nodes if isinstance(node, dict))
+            self._graphs[id(graph)] = _Graph(graph, size, inputs)
+        return self._graphs[id(graph)]
+
     def _parsed(self, graph: Mapping[Any, Any]) -> _Graph:
         """A graph's nodes and links; a definition with many instances is read once."""
-        if id(graph) not in self._graphs:
-            nodes, links = graph.get("nodes"), graph.get("links")
-            listed = nodes if _is_list(nodes) else []
-            found = _Graph(graph, sum(not is_note(node) for node in listed))
-            if found.size <= MAX_NODES:
-                found.nodes = {str(node["id"]): node for node in self._checked(listed)}
-                for number, origin, target in map(_link, links if _is_list(links) else []):
-                    found.links[number] = origin
-                    if target[0] == OUTPUTS:
-                        found.results[target[1]] = number
-            self._graphs[id(graph)] = found
-        return self._graphs[id(graph)]
+        found = self._measured(graph)
+        if not found.is_parsed:
+            found.is_parsed = True
+            found.nodes = {str(node["id"]): node for node in self._checked(graph)}
+            for number, origin, target in map(_link, _list(graph.get("links"))):
+                found.links[number] = origin
+                if target[0] == OUTPUTS:
+                    found.results[target[1]] = number
+        return found
 
     def _enter(self, scope: Scope, key: str, node: Node, depth: int) -> None:
         """Open what is inside a node, if it is a subgraph or a group."""
-        definition = self._definition(node)
-        if definition is None:
+        kind = node["type"]
+        if kind not in self.groups and kind not in self.definitions:
             return
         if depth == MAX_DEPTH:
             message = f"Node {show(key)} is a subgraph inside {depth} others; so many are not read."
             self.problems.append(Problem("unsupported_subgraph", key, "", message))
             return
         inner = Scope(f"{scope.prefix}{key}:", outer=scope, instance=node)
-        inner.names = [str(each.get("name")) for each in entries(definition, "inputs")]
-        _promote(inner, definition, scope.changed.get(key, {}))
+        given = reversed(entries(node, "inputs"))
+        inner.entering = {str(each.get("name")): each for each in given}
         scope.inside[key] = inner
+        changed = scope.changed.get(key, {})
+        if kind in self.groups:
+            definition = self._grouped(inner, self.groups[kind], changed)
+        else:
+            definition = self.definitions[kind]
+            inner.names = [str(each.get("name")) for each in entries(definition, "inputs")]
+            _promote(inner, changed)
         self._fill(inner, definition, depth + 1)
 
-    def _definition(self, node: Node) -> Mapping[str, Any] | None:
-        kind = node["type"]
-        if kind in self.groups:
-            return as_subgraph(self.groups[kind], node)
-        return self.definitions.get(kind)
+    def _grouped(
+        self, inner: Scope, source: Mapping[str, Any], changed: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """What is inside a group, with the values of this instance; `changed` are other ones by place."""
+        if id(source) not in self._groups:
+            self._measured(source)
+            self._groups[id(source)] = Group(source)
+        group = self._groups[id(source)]
+        values = _list(inner.instance.get("widgets_values"))
+        values = [changed.get(str(at), value) for at, value in enumerate(values)]
+        for number, name, value in group.values(values):
+            inner.changed.setdefault(str(number), {})[name] = value
+        inner.names = group.names
+        return group.definition
 
-    def _checked(self, nodes: Sequence[Any]) -> Iterator[Node]:
-        for index, node in enumerate(nodes):
+    def _checked(self, graph: Mapping[Any, Any]) -> Iterator[Node]:
+        for index, node in enumerate(_list(graph.get("nodes"))):
             if is_note(node):
                 continue
             known = isinstance(node, dict) and is_id(node.get("id"))
             if known and isinstance(node.get("type"), str):
-                yield node
+                kind = node["type"]
+                yield {**node, "type": RENAMED[kind]} if kind in RENAMED else node
             else:
                 message = f"Entry {index} of the nodes has no id or no type."
                 self.problems.append(Problem("invalid_prompt", "", "", message))
 
 
-def _promote(inner: Scope, definition: Mapping[str, Any], changed: Mapping[str, Any]) -> None:
+def _check(what: str, count: int, most: int) -> None:
+    if count > most:
+        raise _TooMuch(f"The file has {count} {what} or more; at most {most} are read.")
+
+
+def _slots(node: Mapping[Any, Any]) -> int:
+    """How many inputs a node has; raises _TooMuch if these are more than are looked at."""
+    lists = {name: len(_list(node.get(name))) for name in ("inputs", "outputs")}
+    lists["promoted widgets"] = len(_pairs(node))
+    for name, count in lists.items():
+        if count > MAX_SLOTS:
+            known = show(node.get("id"))
+            raise _TooMuch(f"Node {known} has {count} {name}; at most {MAX_SLOTS} are read.")
+    return lists["inputs"]
+
+
+def _promote(inner: Scope, changed: Mapping[str, Any]) -> None:
     """Take in the values that the instance gives to its own widgets, or that are given to those.
 
     properties.proxyWidgets lists [node inside, widget], or ["-1", input] for an input of the subgraph that
     is a widget; inputs that it leaves out come first. The widget of such a pair is called by its name or
-    by both ("3: seed").
+    by both ("3: seed"). One without a value leaves what is inside as it is.
     """
-    listed = _proxies(inner.instance)
+    listed = dict.fromkeys(_proxies(inner.instance))
     inputs = [each for each in entries(inner.instance, "inputs") if "widget" in each]
     own = [(OWN, str(each.get("name"))) for each in inputs]
-    order = [pair for pair in own if pair not in listed] + listed
-    values = inner.instance.get("widgets_values")
-    placed = dict(zip(order, values, strict=False)) if isinstance(values, list) else {}
-    for name, value in changed.items():
-        placed |= {pair: value for pair in order if name in (pair[1], ": ".join(pair))}
-    for (node, name), value in placed.items():
-        place = inner.given if node == OWN else inner.changed.setdefault(node, {})
-        place[name] = unwrapped(value)
+    order = [*(pair for pair in own if pair not in listed), *listed]
+    values = _list(inner.instance.get("widgets_values"))
+    given = dict(zip(order, values, strict=False))
+    for pair in order:
+        both = ": ".join(pair)
+        value = changed.get(both, changed.get(pair[1], given.get(pair)))
+        if value is not None and is_input(pair[1]):
+            node, name = pair
+            place = inner.given if node == OWN else inner.changed.setdefault(node, {})
+            place[name] = unwrapped(value)
 
 
-def _proxies(node: Node) -> list[tuple[str, str]]:
+def _proxies(node: Node) -> Iterator[tuple[str, str]]:
+    for pair in _pairs(node):
+        inside, name = pair[:2] if isinstance(pair, list) and len(pair) >= 2 else (None, None)
+        if is_id(inside) and isinstance(name, str):
+            yield str(inside), name
+
+
+def _pairs(node: Mapping[Any, Any]) -> list[Any]:
     properties = node.get("properties")
-    listed = properties.get("proxyWidgets") if isinstance(properties, dict) else None
-    pairs = listed if isinstance(listed, list) else []
-    return [
-        (str(pair[0]), pair[1])
-        for pair in pairs
-        if isinstance(pair, list) and len(pair) >= 2 and isinstance(pair[1], str) and is_id(pair[0])
-    ]
+    return _list(properties.get("proxyWidgets")) if isinstance(properties, dict) else []
 
 
-def _is_list(value: object) -> TypeGuard[list[Any]]:
-    return isinstance(value, list)
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _link(link: object) -> tuple[Any, Origin, Origin]:
@@ -219,6 +281,7 @@ def _definitions(value: Mapping[Any, Any]) -> Iterator[tuple[str, Mapping[str, A
     """The subgraphs that a file defines, by the type of their nodes."""
     defined = value.get("definitions")
     listed = defined.get("subgraphs") if isinstance(defined, dict) else None
-    for each in listed if isinstance(listed, list) else []:
+    _check("subgraphs", len(_list(listed)), MAX_LISTED)
+    for each in _list(listed):
         if isinstance(each, dict) and isinstance(each.get("id"), str):
             yield each["id"], each

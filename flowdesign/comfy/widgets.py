@@ -7,13 +7,15 @@ the table of ComfyUI's (`flowdesign.comfy.foreign`), or from the file, which lis
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from flowdesign.comfy.foreign import WIDGETS
 from flowdesign.nodes import NODES
 
-MAX_SLOTS = 256  # of one node that are looked at: no real one has as many
+MAX_SLOTS = 256  # inputs, outputs or promoted widgets of one node: no real one has as many
 SEED, UPLOAD = "*", "+"  # marks of a name: another value follows it
+_CONTROL, _SHOWN = "control_after_generate", "$$"  # widgets that are no inputs; names begin so
 _CONTROLS = ("fixed", "increment", "decrement", "randomize")
 _UPLOADS = ("image", "video", "audio", "file")
 _SEEDS = ("seed", "noise_seed")  # what is followed by a control where no table says so
@@ -30,26 +32,55 @@ def values_of(node: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a node's widgets by name; a file that is older than a widget gives none for it."""
     values, names = node.get("widgets_values"), names_of(node)
     if isinstance(values, dict):
-        bare = [name.rstrip(SEED + UPLOAD) for name in names] or list(values)
-        return {name: unwrapped(values[name]) for name in bare if name in values}
-    return dict(_placed(names, values)) if isinstance(values, list) else {}
+        among = [bare(name) for name in names] or islice(values, MAX_SLOTS)
+        return {n: unwrapped(values[n]) for n in among if n in values and is_input(n)}
+    given = placed(names, values) if isinstance(values, list) else ()
+    return {name: value for name, value in given if is_input(name)}
+
+
+def is_input(name: str) -> bool:
+    """Whether a widget is an input: a preview is none, nor what happens to a seed after a run."""
+    return name != _CONTROL and not name.startswith(_SHOWN)
 
 
 def is_named(node: Mapping[str, Any]) -> bool:
     """Whether it is known which values a node has: without names they would be lost."""
-    values, kind = node.get("widgets_values"), str(node["type"]).strip()
+    values = node.get("widgets_values")
     if not isinstance(values, list) or not any(value is not None for value in values):
         return True
-    return kind in NODES or kind in WIDGETS or bool(_listed(node))
+    return is_known(node) or bool(_listed(node))
+
+
+def is_known(node: Mapping[str, Any]) -> bool:
+    """Whether the widgets of a node's class are declared here."""
+    kind = str(node["type"]).strip()
+    return kind in NODES or kind in WIDGETS
+
+
+def bare(name: str) -> str:
+    """A name without its marks."""
+    return name.rstrip(SEED + UPLOAD)
 
 
 def names_of(node: Mapping[str, Any]) -> Sequence[str]:
     """The names of a node's widgets in the order of its values, those that another value follows marked."""
     known, listed = _declared(str(node["type"])), _listed(node)
-    if known and not {name.rstrip(SEED + UPLOAD) for name in known} < set(listed):
+    if known and not set(map(bare, known)) < set(listed):
         return known
-    marked = {name.rstrip(SEED + UPLOAD): name for name in known}
+    marked = {bare(name): name for name in known}
     return [marked.get(name, f"{name}{SEED}" if name in _SEEDS else name) for name in listed]
+
+
+def placed(names: Sequence[str], values: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+    """Give each name its value, in order, and pass over what follows a seed or an upload."""
+    at = 0
+    for name in names:
+        if at >= len(values):
+            return
+        yield bare(name), unwrapped(values[at])
+        at += 1
+        if at < len(values) and _is_beside(name[-1:], values[at]):
+            at += 1
 
 
 def unwrapped(value: Any) -> Any:
@@ -70,17 +101,6 @@ def _listed(node: Mapping[str, Any]) -> list[str]:
     found = [each["widget"] for each in entries(node, "inputs") if "widget" in each]
     names = [each.get("name") for each in found if isinstance(each, dict)]
     return [name for name in names if isinstance(name, str)]
-
-
-def _placed(names: Sequence[str], values: Sequence[Any]) -> Iterator[tuple[str, Any]]:
-    """Give each name its value, and pass over what follows a seed or an upload."""
-    rest = list(values[: 3 * MAX_SLOTS])
-    for name in names:
-        if not rest:
-            return
-        yield name.rstrip(SEED + UPLOAD), unwrapped(rest.pop(0))
-        if rest and _is_beside(name[-1:], rest[0]):
-            rest.pop(0)
 
 
 def _is_beside(mark: str, value: Any) -> bool:
