@@ -52,6 +52,14 @@ def test_reroutes_are_followed_and_notes_dropped() -> None:
     assert ui_with(change) == GOOD
 
 
+@pytest.mark.parametrize("mode", [2, 4])
+def test_a_reroute_passes_on_what_it_gets_whatever_its_mode(mode: int) -> None:
+    def change(ui: dict[str, Any], types: dict[str, Any]) -> None:
+        insert(ui, passing("Reroute", "LATENT", mode=mode), "LATENT")
+
+    assert ui_with(change) == GOOD
+
+
 def test_a_bypassed_node_passes_on_what_has_its_type() -> None:
     def change(ui: dict[str, Any], types: dict[str, Any]) -> None:
         new = passing("LatentUpscaleBy", "LATENT", mode=4, widgets_values=["area", 2.0])

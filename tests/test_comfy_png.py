@@ -141,6 +141,10 @@ BAD_PNGS = {
         lambda: b"\x80abc",
         "neither a PNG nor a JSON file. Give the PNG as ComfyUI",
     ),
+    "many lists": (
+        lambda: b"[" + b"[]," * 200_000 + b"1]",
+        "has 200001 lists and objects; at most",
+    ),
     "long json": (lambda: b'{"a": "' + b"x" * 2**22 + b'"}', "more than 4 MB of text"),
     "empty": (lambda: b"", "not JSON"),
     "large": (lambda: png()[:8] + bytes(MAX_FILE), "larger than 20 MB"),

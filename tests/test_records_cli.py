@@ -112,9 +112,9 @@ def test_faulty_files_are_imported_with_a_problem_or_a_workflow(
     rows = {row["import of"]: row for row in measured.rows}
     assert rows["real files with faults"]["files"] == 300
     assert int(rows["files made to harm"]["files"]) > 30
-    for row in measured.rows:  # 2 s and 500 MB are promised, of a slow core on its own
+    for row in measured.rows:  # of the processor's time, whatever else it does
         assert row["raised"] == 0, measured.notes
-        assert float(row["slowest_ms"]) < 4_000 and float(row["grown_mb"]) < 500, measured.notes
+        assert float(row["slowest_ms"]) < 2_000 and float(row["grown_mb"]) < 500, row
 
 
 def test_a_benchmark_of_imports_counts_what_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:

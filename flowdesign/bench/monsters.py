@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from flowdesign.comfy import MAX_FILE, MAX_TEXT
+from flowdesign.comfy import MAX_FILE, MAX_PARTS, MAX_TEXT
 
 DEEP = 100_000
 _NAMES = ("id", "origin_id", "origin_slot", "target_id", "target_slot")
@@ -30,11 +30,10 @@ def monsters() -> Iterator[tuple[str, bytes]]:
 
 
 def _long_lists() -> Iterator[tuple[str, bytes]]:
-    """One list each, as long as the file may be."""
+    """One list each, of as many lists or objects as are parsed; and some with more."""
     node = b'{"nodes":[{"id":1,"type":"KSampler","inputs":['
     lists = {
         "lists": (b"[", b"[]", b"]"),
-        "numbers": (b"[", b"1", b"]"),
         "nodes without anything": (b'{"nodes":[', b"{}", b"]}"),
         "nodes": (b'{"nodes":[', b'{"id":1,"type":"KSampler"}', b"]}"),
         "notes": (b'{"nodes":[', b'{"type":"Note"}', b"]}"),
@@ -42,13 +41,15 @@ def _long_lists() -> Iterator[tuple[str, bytes]]:
         "links": (node + b']}],"links":[', b"[1,2,3,4,5]", b"]}"),
         "inputs": (node, b"{}", b"]}]}"),
         "outputs": (node + b'],"outputs":[', b"{}", b"]}]}"),
-        "values": (node + b'],"widgets_values":[', b"1", b"]}]}"),
         "subgraphs": (b'{"nodes":[],"definitions":{"subgraphs":[', b'{"id":"a"}', b"]}}"),
     }
     for name, parts in lists.items():
         yield name, _filled(*parts)
-    yield "lists, larger than is read", _filled(*lists["lists"], size=MAX_FILE)
-    yield "links, larger than is read", _filled(*lists["links"], size=MAX_FILE)
+    yield "numbers", _filled(b"[", b"1", b"]", most=MAX_TEXT)
+    yield "values", _filled(node + b'],"widgets_values":[', b"1", b"]}]}", most=MAX_TEXT)
+    yield "lists, more than are parsed", _filled(*lists["lists"], most=MAX_TEXT)
+    yield "links, more than are parsed", _filled(*lists["links"], most=MAX_TEXT)
+    yield "lists, larger than is read", _filled(*lists["lists"], MAX_FILE, MAX_FILE)
 
 
 def _long_names() -> Iterator[tuple[str, bytes]]:
@@ -86,15 +87,18 @@ def _multiplied() -> Iterator[tuple[str, Any]]:
     yield "names that are set", _set_and_got()
 
 
-def _filled(start: bytes, part: bytes, end: bytes, size: int = MAX_TEXT) -> bytes:
-    """As many of a part, with commas between, as a file of this size has."""
-    count = (size - len(start) - len(end)) // (len(part) + 1)
+def _filled(
+    start: bytes, part: bytes, end: bytes, size: int = MAX_TEXT, most: int = MAX_PARTS - 10
+) -> bytes:
+    """As many of a part, with commas between, as a file of this size has, but not more than `most`."""
+    count = min((size - len(start) - len(end)) // (len(part) + 1), most)
     return start + (part + b",") * (count - 1) + part + end
 
 
 def _counted(start: bytes, part: bytes, end: bytes, numbers: int = 1) -> bytes:
     """As `_filled`; each part has its number, and more of them the next."""
-    count = (MAX_TEXT - len(start) - len(end)) // (len(part) + 7 * numbers)
+    by_size = (MAX_TEXT - len(start) - len(end)) // (len(part) + 7 * numbers)
+    count = min(by_size, (MAX_PARTS - 10) // max(1, part.count(b"{") + part.count(b"[")))
     return start + b",".join(part % tuple(range(at, at + numbers)) for at in range(count)) + end
 
 

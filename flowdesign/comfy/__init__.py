@@ -4,11 +4,12 @@ Exports pass the validation of a real ComfyUI; reading never raises, whatever th
 """
 
 from flowdesign.comfy.export import to_api, to_ui
-from flowdesign.comfy.importing import MAX_TEXT, Imported, from_json, from_text
+from flowdesign.comfy.importing import MAX_PARTS, MAX_TEXT, Imported, from_json, from_text
 from flowdesign.comfy.png import MAX_FILE, png_info, read_chunks, read_file, read_graph
 
 __all__ = [
     "MAX_FILE",
+    "MAX_PARTS",
     "MAX_TEXT",
     "Imported",
     "from_json",

@@ -25,6 +25,7 @@ from flowdesign.workflow import (
 )
 
 MAX_TEXT = 4 * 2**20  # characters of JSON; ComfyUI's largest template has 0.5 million
+MAX_PARTS = 200_000  # lists and objects in it
 
 
 @dataclass(frozen=True)
@@ -55,22 +56,29 @@ def from_text(text: str, installed: Installed | None = None) -> Imported:
 
 def parsed(text: str) -> tuple[Any, Problem | None]:
     """The value of JSON text, or what is wrong with it."""
-    message = ""
-    if len(text) > MAX_TEXT:
-        message = (
-            f"The JSON has more than {MAX_TEXT // 2**20} million characters, many times what the largest "
-            "workflows have. Take out what is no part of the workflow, like images that nodes keep."
-        )
+    if fault := _too_large(text):
+        return None, _invalid(fault)
     try:
-        return (None if message else json.loads(text)), _invalid(message)
+        return json.loads(text), None
     except RecursionError:
         return None, _invalid("The JSON is nested too deeply.")
     except ValueError as error:
         return None, _invalid(f"This is not JSON: {error}.")
 
 
-def _invalid(message: str) -> Problem | None:
-    return Problem("invalid_json", "", "", message) if message else None
+def _too_large(text: str) -> str:
+    """In what a text is larger than any workflow; told before it is parsed, since lists take memory."""
+    advice = "Take out what is no part of the workflow, like images or results that nodes keep."
+    if len(text) > MAX_TEXT:
+        return f"The JSON has more than {MAX_TEXT // 2**20} million characters. {advice}"
+    count = text.count("[") + text.count("{")
+    if count > MAX_PARTS:
+        return f"The JSON has {count} lists and objects; at most {MAX_PARTS} are read. {advice}"
+    return ""
+
+
+def _invalid(message: str) -> Problem:
+    return Problem("invalid_json", "", "", message)
 
 
 def from_json(value: object, installed: Installed | None = None) -> Imported:

@@ -150,14 +150,14 @@ class _Links:
         node = scope.nodes.get(key)
         if node is None:
             return _Lost(f"the file has no node {show(key)}."), None
-        if node.get("mode") == MUTED:
-            return None, None
         if node["type"] in GETTERS:
             return self._kept(scope, _first(scope, node))
         if node["type"] == PRIMITIVE:
             return _first(scope, node), None
-        if node["type"] in VIRTUAL:
+        if node["type"] in VIRTUAL:  # these pass on what they get even when they are muted
             return None, _entering(scope, node, slot)
+        if node.get("mode") == MUTED:
+            return None, None
         if node.get("mode") == BYPASSED:
             return _Bypassed(scope, key, slot), None
         if key in scope.inside:
