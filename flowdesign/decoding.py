@@ -5,7 +5,8 @@ of a few dozen sentences: LoRA alone is three products for one, and every layer 
 to append a place. Here LoRA is merged into copies of the weights, products of the same input are one,
 and what was read lies in memory that was set aside. The numbers are those of the library's model to
 rounding; a test compares them. Two trunks of one base read the halves of a group in one pass: the base's
-weights, which the time goes into, are read once, and each half adds its own LoRA.
+weights, which the time goes into, are read once, and each half adds its own LoRA. Where their lowest layers are
+the same and the halves read the same, one half goes through these for both.
 
 It knows Llama's layers (arXiv 2302.13971; SmolLM2 has them), in plain weights. `decoder_of` gives None for
 another trunk, which is then read by the library.
@@ -13,7 +14,7 @@ another trunk, which is then read by the library.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -44,16 +45,21 @@ class Layer:
 
 
 class Decoder:
-    """A trunk's weights, ready to read with."""
+    """A trunk's weights, ready to read with; or those of two, of which the lowest `shared` layers are the same."""
 
-    def __init__(self, models: Sequence[LlamaModel]) -> None:
-        model, product = models[0], _merged if len(models) == 1 else Halved
-        config = model.config
+    def __init__(self, models: Sequence[LlamaModel], alike: bool = False) -> None:
+        model, config = models[0], models[0].config
         self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
         self.size = getattr(config, "head_dim", None) or config.hidden_size // self.heads
         self.rotate, self.norm = model.rotary_emb, model.norm
-        layers = zip(*(each.layers for each in models), strict=True)
-        self.layers = [_layer(each, product) for each in layers]
+        layers = list(zip(*(each.layers for each in models), strict=True))
+        self.shared = _shared(layers) if alike else 0
+        self.layers = [
+            _layer(each[:1], _merged)
+            if len(each) == 1 or number < self.shared
+            else _layer(each, Halved)
+            for number, each in enumerate(layers)
+        ]
 
     def open(self, group: int) -> Memory:
         """Get ready to read so many sequences."""
@@ -65,16 +71,33 @@ class Decoder:
         `there` (group, time) is 0 where a place is padding.
         """
         seen, positions = memory.extend(there)
-        turn = self.rotate(vectors, positions)
+        turn, half = self.rotate(vectors, positions), len(vectors) // 2
+        lower, upper = range(self.shared), range(self.shared, len(self.layers))
+        if self.shared:
+            first = vectors[:half], there[:half], seen[:half], (turn[0][:half], turn[1][:half])
+            vectors = self._through(lower, memory, *first).repeat(2, 1, 1)
+        return self.norm(self._through(upper, memory, vectors, there, seen, turn))
+
+    def _through(
+        self,
+        numbers: Iterable[int],
+        memory: Memory,
+        vectors: Tensor,
+        there: Tensor,
+        seen: Tensor,
+        turn: tuple[Tensor, Tensor],
+    ) -> Tensor:
+        """Hidden states (group, time, width) after some of the layers."""
         places = _Places(there)
         hidden = places.take(vectors)
-        for number, layer in enumerate(self.layers):
+        for number in numbers:
+            layer = self.layers[number]
             asked = places.spread(layer.asks(layer.attention_norm(hidden)))
             heard = self._attend(asked, memory, number, seen, turn)
             hidden = hidden + layer.answers(places.take(heard))
             gate, value = layer.opens(layer.mlp_norm(hidden)).chunk(2, -1)
             hidden = hidden + layer.closes(functional.silu(gate) * value)
-        return places.spread(self.norm(hidden))
+        return places.spread(hidden)
 
     def _attend(
         self, asked: Tensor, memory: Memory, number: int, seen: Tensor, turn: tuple[Tensor, Tensor]
@@ -117,11 +140,12 @@ class Memory:
         return seen, positions.clamp(min=0)
 
     def remember(self, number: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Add a layer's new keys and values (group, heads, time, size); give all of them."""
-        first = self._used - keys.shape[2]
+        """Add a layer's new keys and values (group, heads, time, size); give all of them. The group is the first
+        half alone where that reads for both."""
+        first, group = self._used - keys.shape[2], len(keys)
         for part, new in zip(self._kept[number], (keys, values), strict=True):
-            part[:, :, first : self._used] = new
-        kept, held = self._kept[number, :, :, :, : self._used]
+            part[:group, :, first : self._used] = new
+        kept, held = self._kept[number, :, :group, :, : self._used]
         return kept, held
 
     def keep(self, indices: Sequence[int]) -> None:
@@ -156,11 +180,22 @@ class _Places:
         return found
 
 
-def decoder_of(*trunks: Any) -> Decoder | None:
+def decoder_of(*trunks: Any, alike: bool = False) -> Decoder | None:
     """What reads like this trunk, as its weights are now, or like two of one base, each of them half of a
-    group; None where only the library can."""
+    group; None where only the library can. `alike` says that both halves are given the same vectors."""
     models = [model_of(trunk) for trunk in trunks]
-    return Decoder(models) if all(map(_known, models)) else None
+    return Decoder(models, alike) if all(map(_known, models)) else None
+
+
+def _shared(layers: Sequence[Sequence[Any]]) -> int:
+    """How many of the lowest layers are the same in all trunks, LoRA and all."""
+    different = (number for number, each in enumerate(layers) if not _same(*each))
+    return next(different, len(layers))
+
+
+def _same(layer: Any, other: Any) -> bool:
+    pairs = zip(layer.parameters(), other.parameters(), strict=True)
+    return all(one is another or torch.equal(one, another) for one, another in pairs)
 
 
 def _known(model: Any) -> bool:

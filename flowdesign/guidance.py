@@ -8,7 +8,7 @@ exactly, since the other is not asked then; above 1 goes further in the directio
 below 0 away from it. Temperature, top_p and the grammar act on the result, as for one policy.
 
 Both policies read in one pass, as the two halves of a batch: the base's weights, which the time goes
-into, are read once, and each half takes its own LoRA.
+into, are read once, and each half takes its own LoRA. Layers that GRPO left as they were are read once for both.
 
 A sample has the same chance at every scale (each draw takes the same noise from its generator), so what
 differs between scales is what the scale does.
@@ -47,7 +47,8 @@ class Pair:
                 f"Guidance needs two policies of one base, not of {ours} and {theirs}."
             )
         self.sft, self.grpo = sft, grpo
-        decoder = decoder_of(sft.trunk, grpo.trunk)
+        inputs = [each.rows.inputs.weight for each in (sft, grpo)]
+        decoder = decoder_of(sft.trunk, grpo.trunk, alike=torch.equal(*inputs))
         self.opens: Callable[[int], Reading] = (
             decoder.open
             if decoder

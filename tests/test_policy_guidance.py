@@ -1,13 +1,14 @@
 """Guidance between two policies: its ends are the policies, and beyond them it is the formula."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from toys import write_tiny_base
 
 from flowdesign.catalog import known_assets
-from flowdesign.decoding import Memory
+from flowdesign.decoding import Decoder, Memory, decoder_of
 from flowdesign.guidance import Guided, Pair
 from flowdesign.lm import Context
 from flowdesign.policy import Anatomy, Policy
@@ -65,7 +66,7 @@ def test_logits_follow_the_formula(
     """Whether the project's decoder reads or the library."""
     sft, grpo = pair
     if not fast:
-        monkeypatch.setattr("flowdesign.guidance.decoder_of", lambda *trunks: None)
+        monkeypatch.setattr("flowdesign.guidance.decoder_of", lambda *trunks, alike: None)
     prompts = [PROMPT, "a blue circle", PROMPT]
     guided = Guided(Pair(sft, grpo), scale)
     low, high, both = (one.open(prompts) for one in (sft, grpo, guided))
@@ -80,6 +81,39 @@ def test_logits_follow_the_formula(
         torch.testing.assert_close(mixed, expected, rtol=1e-4, atol=1e-4)
         assert torch.allclose(mixed, one, rtol=1e-4, atol=1e-4) == (scale == 0)
         tokens = [[1], [2], [1]]
+
+
+@pytest.mark.parametrize("scale", [-1.0, 2.0])
+def test_layers_that_did_not_move_are_read_once(
+    pair: tuple[Policy, Policy], scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sft, grpo = pair[0], pair[0].twin()
+    grpo.hold_below(1)
+    with torch.no_grad():
+        for weight in grpo.trainable().values():
+            weight.add_(0.05 * torch.randn(weight.shape))
+    own = Pair(sft, grpo)
+    decoder = decoder_of(sft.trunk, grpo.trunk, alike=True)
+    assert decoder is not None and decoder.shared == len(decoder.layers) - 1 > 0
+    prompts = [PROMPT, "a blue circle", PROMPT]
+    low, high, both = (one.open(prompts) for one in (sft, grpo, Guided(own, scale)))
+    rows: list[int] = []
+    attend = Decoder._attend
+
+    def counted(self: Decoder, asked: torch.Tensor, *rest: Any) -> torch.Tensor:
+        rows.append(len(asked))
+        return attend(self, asked, *rest)
+
+    for tokens in ([[sft.begin]] * 3, [[1], [2], [1]]):
+        one, other = low.feed(tokens), high.feed(tokens)
+        with monkeypatch.context() as patch:
+            patch.setattr(Decoder, "_attend", counted)
+            mixed = both.feed(tokens)
+        torch.testing.assert_close(mixed, one + scale * (other - one), rtol=1e-4, atol=1e-4)
+    assert rows == 2 * [*[3] * decoder.shared, 6]
+    with torch.no_grad():
+        grpo.rows.inputs.weight.add_(0.1)
+    assert Pair(sft, grpo).opens.__self__.shared == 0  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("scale", [-1.0, 0.0, 1.0, 3.0, 10.0])

@@ -2,7 +2,8 @@
 
 That is `transformers.generate` twice, once for each policy, with a logits processor that forbids what the
 grammar does: of the same base with a LoRA adapter, 16 sequences as long as ours are on average. Its
-base is held as 4-bit weights, as ours is; a second row has it in float32, which saves the unpacking.
+base is held as 4-bit weights, as ours is; a second row has it in float32, which saves the unpacking. Ours reads the
+layers that GRPO left as they were once for both policies.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from flowdesign.lm import Dtype
 
 DESIGNS, ROUNDS, SCALE, THREADS = 16, 5, 2.0, 2
+GRPO = "policy_grpo"  # of the shipped policies
 
 
 def measure(quick: bool, say: Say) -> Measured:
@@ -62,12 +64,10 @@ def measure(quick: bool, say: Say) -> Measured:
 
 
 def _guided() -> tuple[Callable[[str], Any], list[int]]:
-    """Sample between the shipped policy and a twin, whose weights do not matter here."""
-    from flowdesign.guidance import Pair
-    from flowdesign.policy import Policy
+    """Sample between the shipped policies before and after GRPO."""
+    from flowdesign.policies import Policies
 
-    sft = Policy.load(models=known_assets())
-    speaker = Pair(sft, sft.twin()).at(SCALE)
+    speaker = Policies(known_assets()).speaker(GRPO, SCALE)
     lengths: list[int] = []
 
     def sample(prompt: str) -> None:
