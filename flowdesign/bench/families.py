@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowdesign.bench.hardware import GIB, device_name, forget_peak, peak
 from flowdesign.bench.measured import Measured, Say, Value
+from flowdesign.bench.weights import random_weight
 from flowdesign.workflow import Workflow
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 NAME = "random"
 SIDES = {"sd1": 512, "sd2": 768}  # pixels; 1024 for the others
 STEPS, FEW_STEPS, SMALL_SIDE = 20, 2, 64
-SPREAD = 0.02  # of random weights
 _SMALL: Mapping[str, Mapping[str, Any]] = {  # by class, in place of the real sizes
     "UNet2DConditionModel": {
         "attention_head_dim": 2,
@@ -84,7 +84,7 @@ def write_random(layout: str, folder: Path, small: bool) -> None:
                 part.config.with_name(part.config.name.replace("text_encoder", "tokenizer"))
             )
         for name, value in empty(part).state_dict().items():
-            whole[PREFIXES[part.role][-1] + name] = _random(name, value)
+            whole[PREFIXES[part.role][-1] + name] = random_weight(name, value.shape)
     save_file(whole, folder / "checkpoints" / f"{NAME}.safetensors")
 
 
@@ -96,15 +96,6 @@ def _shrunk(settings: dict[str, Any]) -> dict[str, Any]:
             32 * 2 ** min(at, 2) for at, _ in enumerate(settings["block_out_channels"])
         ]
     return found
-
-
-def _random(name: str, value: torch.Tensor) -> torch.Tensor:
-    """Weights that keep signals alive: norms are neutral, biases 0."""
-    import torch
-
-    if value.dim() == 1:
-        return torch.full(value.shape, float(name.endswith("weight")), dtype=torch.bfloat16)
-    return torch.randn(value.shape, dtype=torch.bfloat16) * SPREAD
 
 
 def _write_tokenizer(folder: Path) -> None:

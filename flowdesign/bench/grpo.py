@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flowdesign.bench import stock
 from flowdesign.bench.measured import Measured, Say, Value
+from flowdesign.bench.steps import grpo_step, timed
 from flowdesign.catalog import known_assets
 from flowdesign.config import GRPOConfig, build
 from flowdesign.heldout import held_out
@@ -64,33 +63,14 @@ def measure(quick: bool, say: Say) -> Measured:
 
 def _ours(steps: int, say: Say) -> tuple[list[float], int]:
     """Seconds of each step but the first, and the mean length of a sentence in tokens."""
-    from flowdesign.grpo.run import learner_of, step
-    from flowdesign.grpo.yardsticks import Yardsticks
     from flowdesign.policy import Policy
-    from flowdesign.reward.bound import open_bound
     from flowdesign.sampling import roll
-    from flowdesign.tokens import random_sentence
 
     asked = {"prompts": PROMPTS, "group": GROUP, "at_once": PROMPTS, "foils": 1, "threads": THREADS}
-    config = build(GRPOConfig, asked)
     sft = Policy.load(models=known_assets())
-    learner = learner_of(config, sft)
-    bound = open_bound(config.reward, config.trust, threads=THREADS)
-    known = Yardsticks(0.0, 0.0, 0.0, 1.0, random_sentence(sft.automaton, random.Random(0)))
+    take = grpo_step(build(GRPOConfig, asked), sft)
     said = [one for group in roll(sft, held_out("train", 4, 0), 8, 0) for one in group]
-    times = _timed(lambda index: step(learner, bound, index, known), steps, "flowdesign", say)
-    return times, round(statistics.fmean(map(len, said)))
-
-
-def _timed(work: Callable[[int], Any], steps: int, name: str, say: Say) -> list[float]:
-    """Seconds of each of the steps; one more, the first, is not counted."""
-    times = []
-    for index in range(steps + 1):
-        began = time.perf_counter()
-        work(index)
-        times.append(time.perf_counter() - began)
-        say(f"{name}: step {index} took {times[-1]:.2f} s")
-    return times[1:]
+    return timed(take, steps, "flowdesign", say), round(statistics.fmean(map(len, said)))
 
 
 def _trl(dtype: Dtype, steps: int, tokens: int, say: Say) -> list[float]:

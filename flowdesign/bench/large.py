@@ -8,27 +8,24 @@ GRPO each learn from 8 prompts x 8 workflows. Without a GPU, or when quick, the 
 from __future__ import annotations
 
 import json
-import random
 import statistics
 import tempfile
-import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowdesign.bench.hardware import GIB, device_name, forget_peak, peak
 from flowdesign.bench.measured import Measured, Say, Value
+from flowdesign.bench.steps import Take, grpo_step, timed
+from flowdesign.bench.weights import random_weight
 from flowdesign.catalog import known_assets
 from flowdesign.config import GRPOConfig, SFTConfig, build
 
 if TYPE_CHECKING:
-    import torch
-
     from flowdesign.policy import Policy
 
 PROMPTS, GROUP, AT_ONCE, STEPS = 8, 8, 2, 3
-SPREAD = 0.02  # of random weights
 LLAMA_8B: Mapping[str, Any] = {
     "vocab_size": 128_256, "hidden_size": 4096, "intermediate_size": 14_336, "num_hidden_layers": 32,
     "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 8192, "rope_theta": 5e5,
@@ -52,7 +49,7 @@ def measure(quick: bool, say: Say) -> Measured:
         say(f"a base of {count / 1e9:.2f} billion weights is written")
         policy = Policy.create(Anatomy(folder), "nf4", device, models=known_assets())
     ways = {"SFT": _sft(policy, device), "GRPO": _grpo(policy, device)}
-    rows = [_timed(name, way, device, 1 if quick else STEPS, say) for name, way in ways.items()]
+    rows = [_measured(name, way, device, 1 if quick else STEPS, say) for name, way in ways.items()]
     note = (
         f"{count / 1e9:.2f} billion random weights in NF4 on {device_name(device)}, {PROMPTS} prompts x {GROUP} "
         f"workflows, gradients of {AT_ONCE} prompts at a time in GRPO"
@@ -78,7 +75,7 @@ def write_random(sizes: Mapping[str, Any], folder: Path) -> int:
     for name in shapes:
         files[".".join(name.split(".")[:2])].append(name)
     for file, names in files.items():
-        weights = {name: _random(shapes[name]) for name in names}
+        weights = {name: random_weight(name, shapes[name]) for name in names}
         save_file(weights, folder / f"{file}.safetensors", {"format": "pt"})
     places = {name: f"{file}.safetensors" for file, names in files.items() for name in names}
     index = json.dumps({"metadata": {}, "weight_map": places})
@@ -86,15 +83,7 @@ def write_random(sizes: Mapping[str, Any], folder: Path) -> int:
     return sum(shape.numel() for shape in shapes.values())
 
 
-def _random(shape: torch.Size) -> torch.Tensor:
-    import torch
-
-    if len(shape) == 1:  # a norm
-        return torch.ones(shape, dtype=torch.bfloat16)
-    return torch.randn(shape, dtype=torch.bfloat16) * SPREAD
-
-
-def _sft(policy: Policy, device: str) -> Callable[[int], Any]:
+def _sft(policy: Policy, device: str) -> Take:
     from flowdesign.checkpoints import optimiser_of
     from flowdesign.sft.training import batch, update
 
@@ -107,31 +96,16 @@ def _sft(policy: Policy, device: str) -> Callable[[int], Any]:
     return step
 
 
-def _grpo(sft: Policy, device: str) -> Callable[[int], Any]:
-    from flowdesign.grpo.run import bound_of, learner_of, step
-    from flowdesign.grpo.yardsticks import Yardsticks
-    from flowdesign.tokens import random_sentence
-
+def _grpo(sft: Policy, device: str) -> Take:
     asked = {"prompts": PROMPTS, "group": GROUP, "at_once": AT_ONCE, "foils": 1, "device": device}
-    config = build(GRPOConfig, asked)
-    learner, bound = learner_of(config, sft), bound_of(config)
-    known = Yardsticks(0.0, 0.0, 0.0, 1.0, random_sentence(sft.automaton, random.Random(0)))
-    return lambda index: step(learner, bound, index, known)
+    return grpo_step(build(GRPOConfig, asked), sft)
 
 
-def _timed(
-    name: str, step: Callable[[int], Any], device: str, steps: int, say: Say
-) -> dict[str, Value]:
-    """Take one step more, the first, which is not counted."""
+def _measured(name: str, take: Take, device: str, steps: int, say: Say) -> dict[str, Value]:
     forget_peak(device)
-    times = []
-    for index in range(steps + 1):
-        began = time.perf_counter()
-        step(index)
-        times.append(time.perf_counter() - began)
-        say(f"{name}: step {index} took {times[-1]:.2f} s")
+    times = timed(take, steps, name, say)
     return {
         "step of": name,
-        "seconds": round(statistics.median(times[1:]), 2),
+        "seconds": round(statistics.median(times), 2),
         "peak GiB": round(peak(device) / GIB, 1),
     }

@@ -11,12 +11,13 @@ from typing import Any
 
 from flowdesign.catalog import Installed
 from flowdesign.records.record import BadRecord
-from flowdesign.records.splits import Split, split_digest, split_of_digest
+from flowdesign.records.splits import Split, split_of_digest
 from flowdesign.workflow import (
     OF_VALUES,
     Workflow,
     every_problem,
     topological_order,
+    with_seeds_by_rule,
     workflow_hash,
 )
 
@@ -62,13 +63,23 @@ def parts_of(text: str) -> Parts:
     """Take a workflow apart, given as `workflow_text`; any graph whatever has parts."""
     workflow = json.loads(text)
     ours = _is_ours(workflow)
-    identity = workflow_hash(workflow) if ours else _sorted_sha(workflow)
-    digest = split_digest(workflow) if ours else _sorted_sha(_without_seeds(workflow))
+    identity, digest = _ours(workflow) if ours else _others(workflow)
     order = topological_order(workflow) if ours else list(workflow)
     found = tuple(dict.fromkeys(_components(list(_inputs(workflow, order)))))
     first = dict(reversed(found))
     checkpoint, sampler = first.get("checkpoint", ""), first.get("sampler", "")
     return Parts(text, identity, digest, split_of_digest(digest), checkpoint, sampler, found)
+
+
+def _ours(workflow: Workflow) -> tuple[str, str]:
+    """The identity and the hash of a workflow of our nodes; nearly all have one for both."""
+    plain = with_seeds_by_rule(workflow)
+    digest = workflow_hash(plain)
+    return digest if plain == workflow else workflow_hash(workflow), digest
+
+
+def _others(workflow: Workflow) -> tuple[str, str]:
+    return _sorted_sha(workflow), _sorted_sha(_without_seeds(workflow))
 
 
 def record_key(

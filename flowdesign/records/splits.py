@@ -37,13 +37,11 @@ def split_of_digest(digest: str) -> Split:
 
 
 def split_of_workflow(workflow: Workflow) -> Split:
-    """The split of a valid, unbound workflow, by its canonical form."""
-    return split_of_digest(split_digest(workflow))
+    """The split of a valid, unbound workflow, by its canonical form.
 
-
-def split_digest(workflow: Workflow) -> str:
-    """The hash that decides: two seeds of one workflow must not fall into two splits."""
-    return workflow_hash(with_seeds_by_rule(workflow))
+    Two seeds of one workflow must not fall into two splits, so those of later passes do not count.
+    """
+    return split_of_digest(workflow_hash(with_seeds_by_rule(workflow)))
 
 
 def split_of_both(prompt: Split, workflow: Split) -> Split:

@@ -157,8 +157,9 @@ def _apart(workflow: Workflow, rule: dict[str, int], bound: bool) -> dict[str, i
 
 def _is_bound(workflow: Workflow, rule: dict[str, int]) -> bool:
     """Whether the seeds are seeds. A bound workflow may hold {prompt}, or have 0 for its first seed."""
-    texts = [workflow[node]["inputs"][name] for node, name in _places(workflow)]
-    return _first_seed(workflow, rule) != 0 or not any(PROMPT in text for text in texts)
+    if _first_seed(workflow, rule) != 0:
+        return True
+    return not any(PROMPT in workflow[node]["inputs"][name] for node, name in _places(workflow))
 
 
 def _first_seed(workflow: Workflow, rule: dict[str, int]) -> int:
