@@ -23,7 +23,7 @@ from flowdesign.collect.redrawing import read_groups, redrawn
 from flowdesign.config import CollectConfig, ConfigError
 from flowdesign.records import record_key, split_of_prompt
 from flowdesign.records.splits import split_of_digest, split_of_workflow
-from flowdesign.scenes import CATEGORIES, domain_of, parse, split_of
+from flowdesign.scenes import CATEGORIES, domain_of, is_variant, parse, split_of
 from flowdesign.tokens import (
     VOCABULARY,
     Automaton,
@@ -60,6 +60,15 @@ def test_prompts_of_the_grammar_are_spread_over_domains_and_categories() -> None
     assert {kinds[category] for category in CATEGORIES} == {16}
     assert 0.15 < sum(split_of(prompt) == "test" for prompt in prompts) / 96 < 0.45
     assert prompts == grammar_prompts(96, 3) != grammar_prompts(96, 4)
+
+
+def test_prompts_of_the_grammar_want_a_lora_as_often_as_asked() -> None:
+    def wanting(share: float) -> list[bool]:
+        specs = [parse(prompt) for prompt in grammar_prompts(120, 3, variants=share)]
+        return [is_variant(spec) for spec in specs if spec]
+
+    assert not any(wanting(0.0)) and all(wanting(1.0)) and len(wanting(1.0)) == 120
+    assert 60 < sum(wanting(0.7)) < 108
 
 
 def test_prompts_of_a_file_are_its_distinct_lines(tmp_path: Path) -> None:

@@ -177,7 +177,9 @@ class _Ledger:
 
 
 def _make_pairs(config: CollectConfig, folder: Path, models: Installed) -> list[Pair]:
-    prompts = read_prompts(config.prompts, config.prompt_count, config.seed, config.split)
+    prompts = read_prompts(
+        config.prompts, config.prompt_count, config.seed, config.split, config.variants
+    )
     if config.policy == RANDOM:
         return random_pairs(config, prompts, Automaton(VOCABULARY, models))
     return policy_pairs(config, prompts, _sayer(config, models), folder)

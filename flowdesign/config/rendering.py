@@ -99,6 +99,12 @@ class CollectConfig(RenderConfig):
     run: RunName = Field("collect", description="name of the folder under checkpoints/")
     prompts: str = Field("grammar", description="file with a prompt a line, or grammar")
     prompt_count: int = Field(400, ge=1, description="prompts to draw from the grammar")
+    variants: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="share of the grammar's prompts that want a LoRA; empty is about a quarter",
+    )
     split: Literal["all", "train", "validation", "test"] = Field(
         "all", description="only prompts and workflows of this split of the records"
     )
