@@ -123,24 +123,34 @@ def _score_row(
 
 
 def _how(head: Head, path: Path) -> str:
-    config = head.config
-    asked = build(CollectConfig, config).model_dump(exclude_defaults=True)
+    config = build(CollectConfig, head.config)
+    asked = config.model_dump(exclude_defaults=True)
     flags = " ".join(_flag(name, value) for name, value in asked.items())
     hashes = json.dumps(dict(head.assets), indent=1)
     return (
         "## How it was made\n\n"
-        "Workflows are random walks through the grammar, each tried on "
-        f"{config.get('per_workflow')} prompts, of every domain; every\nprompt meets equally many. All "
-        f"pairs of a prompt share its {config.get('seeds')} seeds; a share of {config.get('repeated')} of the "
+        f"{_workflows(config)} All "
+        f"pairs of a prompt share its {config.seeds} seeds; a share of {config.repeated} of the "
         "pairs has all of them,\nthe others one.\n\n"
         f"```\npython -m flowdesign collect {flags}\npython -m flowdesign shipped make --run "
-        f"{config.get('run')}{_flag_of(path)}\n```\n\n"
+        f"{config.run}{_flag_of(path)}\n```\n\n"
         f"{_stopped(head)}Rendered by {head.renderer}; the last record is of {head.created}. Models (sha256):\n\n"
         f"```json\n{hashes}\n```\n\n"
         "## Use\n\nThe app takes it in when it first starts with an empty store. By hand:\n"
         f"`python -m flowdesign shipped load{_flag_of(path)}`.\n`python -m flowdesign shipped check"
         f"{_flag_of(path)}` renders some of its records again and\ncompares the scores. In Python, "
         "`flowdesign.shipped.unpack(path)` yields the records."
+    )
+
+
+def _workflows(config: CollectConfig) -> str:
+    """Where the workflows are from, and how they meet the prompts."""
+    if config.policy != CollectConfig.model_fields["policy"].default:
+        anew = f", with {config.redrawn} drawn anew, each value as likely" if config.redrawn else ""
+        return f"Workflows are what the policy {config.policy}, as it was then, says for each prompt{anew}."
+    return (
+        "Workflows are random walks through the grammar, each tried on "
+        f"{config.per_workflow} prompts, of every domain; every\nprompt meets equally many."
     )
 
 
