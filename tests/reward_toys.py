@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import BertConfig, BertModel, BertTokenizer
+from transformers import AutoConfig, AutoModel, BertTokenizer
 
 from flowdesign.catalog import known_assets
 from flowdesign.config import RewardConfig, build
@@ -62,8 +62,8 @@ def true_score(prompt: str, sentence: tuple[int, ...]) -> float:
     return 0.2 + 0.6 * (high == ("night" in prompt or "outline" in prompt))
 
 
-def write_tiny_encoder(folder: Path) -> str:
-    """A BERT of two narrow layers that knows letters and common words, as transformers writes one."""
+def write_tiny_encoder(folder: Path, family: str = "bert") -> str:
+    """A model of two narrow layers that knows letters and common words, as transformers writes one."""
     folder.mkdir(parents=True, exist_ok=True)
     letters = "abcdefghijklmnopqrstuvwxyz0123456789.,-"
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{x}" for x in letters)]
@@ -71,9 +71,12 @@ def write_tiny_encoder(folder: Path) -> str:
     (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
     BertTokenizer(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=64, max_position_embeddings=256,
+    special = {
+        f"{name}_token_id": words.index(f"[{name.upper()}]") for name in ("pad", "cls", "sep")
+    }
+    config = AutoConfig.for_model(
+        family, vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=64, max_position_embeddings=256, **special,
     )  # fmt: skip
-    BertModel(config).save_pretrained(folder)
+    AutoModel.from_config(config).save_pretrained(folder)
     return str(folder)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from reward_toys import REFERENCE, toy_config, toy_records, true_score
+from reward_toys import REFERENCE, toy_config, toy_records, true_score, write_tiny_encoder
 from run_toys import check_that_it_goes_on_exactly, check_that_kills_lose_nothing
 from safetensors.torch import load_file
 from scipy import stats
@@ -177,6 +177,19 @@ def test_every_kind_of_member_learns_and_is_read_back(
     pairs, _ = pairs_of(table)
     found = Ensemble.load(tmp_path).predict(*table.texts(pairs[:5]))
     assert np.isfinite(found.mean).all() and (found.low < found.high).all()
+
+
+@pytest.mark.parametrize("reader", ["staged", "joint"])
+@pytest.mark.parametrize("family", ["modernbert", "distilbert", "electra"])
+def test_other_encoders_learn_and_are_read_back(
+    family: str, reader: str, table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reward model asks nothing of an encoder that only BERT has."""
+    place = write_tiny_encoder(tmp_path / family, family)
+    (tmp_path / "run").mkdir()
+    test_every_kind_of_member_learns_and_is_read_back(
+        place, table, {"reader": reader}, tmp_path / "run", monkeypatch
+    )
 
 
 # --- measuring

@@ -41,6 +41,7 @@ class Encoder(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.width: int = model.config.hidden_size
+        self.inputs: int = model.get_input_embeddings().embedding_dim  # ELECTRA's are narrower
 
     @classmethod
     def load(cls, name: str, device: str = "cpu") -> Encoder:
@@ -82,7 +83,7 @@ class Encoder(nn.Module):
         return Pieces(found["input_ids"].to(device), found["attention_mask"].to(device))
 
     def words(self, ids: Tensor) -> Tensor:
-        """Input vectors (..., width) of piece ids (...)."""
+        """Input vectors (..., inputs) of piece ids (...)."""
         vectors: Tensor = self.model.get_input_embeddings()(ids)
         return vectors
 
@@ -91,7 +92,7 @@ class Encoder(nn.Module):
         return self.read_vectors(self.words(pieces.ids), pieces.there)
 
     def read_vectors(self, vectors: Tensor, there: Tensor) -> Tensor:
-        """Hidden states of input vectors (texts, longest, width)."""
+        """Hidden states (texts, longest, width) of input vectors (texts, longest, inputs)."""
         hidden: Tensor = self.model(inputs_embeds=vectors, attention_mask=there).last_hidden_state
         return hidden
 

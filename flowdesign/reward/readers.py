@@ -252,7 +252,7 @@ class Joint(nn.Module):
 
     def __init__(self, encoder: Encoder, shape: Shape) -> None:
         super().__init__()
-        self.width = self.words_width = encoder.width
+        self.width, self.words_width = encoder.width, encoder.inputs
         self.exit = nn.LayerNorm(encoder.width)
 
     def read_prompts(self, encoder: Encoder, pieces: Pieces) -> tuple[Tensor, Tensor]:
