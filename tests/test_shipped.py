@@ -383,7 +383,7 @@ def test_the_card_says_which_policy_said_the_workflows(packed: Path) -> None:
     config = CollectConfig(run="x", policy="mine", redrawn="lora")  # type: ignore[call-arg]
     pack(some_records(), config.model_dump(), packed)
     card = card_of(packed)
-    assert "what the policy mine, as it was then, says" in card and "with lora drawn anew" in card
+    assert "what the policy `mine`, as it was then, says" in card and "with lora drawn anew" in card
     assert "random walks" not in card
 
 

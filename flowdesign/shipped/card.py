@@ -145,20 +145,27 @@ def _how(head: Head, path: Path) -> str:
 
 def _workflows(config: CollectConfig) -> str:
     """Where the workflows are from, and how they meet the prompts."""
-    if config.policy != CollectConfig.model_fields["policy"].default:
+    if _has_policy(config):
         anew = f", with {config.redrawn} drawn anew, each value as likely" if config.redrawn else ""
-        return f"Workflows are what the policy {config.policy}, as it was then, says for each prompt{anew}."
+        return (
+            f"Workflows are what the policy `{config.policy}`, as it was then, says for each prompt{anew}.\n"
+            "Equal ones of a prompt are taken once, and only those of the wanted split."
+        )
     return (
         "Workflows are random walks through the grammar, each tried on "
         f"{config.per_workflow} prompts, of every domain; every\nprompt meets equally many."
     )
 
 
+def _has_policy(config: CollectConfig) -> bool:
+    return bool(config.policy != CollectConfig.model_fields["policy"].default)
+
+
 def _stopped(head: Head) -> str:
     """A word on a collection that did not come to its end."""
     config = build(CollectConfig, head.config)
     asked = round(config.n * (1 + config.repeated * (config.seeds - 1)))
-    if head.records >= asked:
+    if head.records >= asked or _has_policy(config):
         return ""
     return f"The collection was stopped after {head.records:,} of {asked:,} images. "
 
