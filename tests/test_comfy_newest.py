@@ -94,6 +94,31 @@ def test_a_known_class_knows_what_is_where_if_names_and_values_do_not_fit() -> N
     assert resolve({"nodes": [node], "links": []})[0]["1"]["inputs"] == {"image": "b.png"}
 
 
+@pytest.mark.parametrize(
+    ("names", "values", "expected"),
+    [
+        (["a", "b"], [1, 2], {"a": 1, "b": 2}),
+        (
+            ["a", "b"],
+            [1, 2, "image", None],
+            {"a": 1, "b": 2},
+        ),  # what stands at the end is a button's
+        (["texture_seed", "b"], [1, "randomize", True], {"texture_seed": 1, "b": True}),
+        (["seed", "b"], [1, True], {"seed": 1, "b": True}),
+        (["a", "b"], [1, 2, 3], None),
+        ([], [1], None),
+    ],
+)
+def test_values_are_named_only_if_all_are(names: Any, values: Any, expected: Any) -> None:
+    """A file lists all widgets of a node, or those that became inputs: then the others have no names."""
+    node = {
+        "id": 1, "type": "Nobody's", "widgets_values": values, "inputs": [*map(listed, names)],
+    }  # fmt: skip
+    graph, problems = resolve({"nodes": [node], "links": []}, names=True)
+    assert graph["1"]["inputs"] == (expected or {})
+    assert [each.code for each in problems] == ["unnamed_values"] * (expected is None)
+
+
 def test_a_list_that_is_a_value_is_no_link() -> None:
     """The API format wraps it; a server takes a bare one for a link and refuses the workflow."""
     node = {

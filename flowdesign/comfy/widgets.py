@@ -16,11 +16,12 @@ from flowdesign.nodes import NODES
 
 MAX_SLOTS = 256  # inputs, outputs or promoted widgets of one node: no real one has as many
 SEED, UPLOAD = "*", "+"  # marks of a name: another value follows it
+_MAYBE = "\0"  # a mark, too: the name is a seed's, of a class that nothing is known of
 _CONTROL, _SHOWN = "control_after_generate", "$$"  # widgets that are no inputs; names begin so
 _CONTROLS = ("fixed", "increment", "decrement", "randomize")
 _UPLOADS = ("image", "video", "audio", "file")
 _BUTTON, _WRAPPED = "upload", "__value__"
-_SEEDS = ("seed", "noise_seed")  # what is followed by a control where no table says so
+_SEEDS = "seed"  # a widget so called is followed by a control where no table says so
 
 
 def entries(node: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
@@ -31,14 +32,17 @@ def entries(node: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 def values_of(node: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a node's widgets by name; a file that is older than a widget gives none for it."""
+    """The values of a node's widgets by name; a file that is older than a widget gives none for it.
+
+    Of a class that is not known here, none if the file names only some: whose each is would be a guess.
+    """
     if (said := named_values(node)) is not None:
         return _without_buttons(node, said)
     values, names = node.get("widgets_values"), names_of(node)
     if isinstance(values, dict):
         among = [bare(name) for name in names] or islice(values, MAX_SLOTS)
         return {n: as_value(values[n]) for n in among if n in values and is_input(n)}
-    given = placed(names, values) if isinstance(values, list) else ()
+    given = placed(names, values) if isinstance(values, list) and is_named(node) else ()
     return {name: value for name, value in given if is_input(name)}
 
 
@@ -70,11 +74,9 @@ def is_input(name: str) -> bool:
 def is_named(node: Mapping[str, Any]) -> bool:
     """Whether it is known which values a node has: without names they would be lost."""
     values = node.get("widgets_values")
-    if named_values(node) is not None:
+    if not isinstance(values, list) or named_values(node) is not None:
         return True
-    if not isinstance(values, list) or not any(value is not None for value in values):
-        return True
-    return is_known(node) or bool(_listed(node))
+    return is_known(node) or _end(names_of(node), values) >= _length(values)
 
 
 def is_known(node: Mapping[str, Any]) -> bool:
@@ -85,7 +87,7 @@ def is_known(node: Mapping[str, Any]) -> bool:
 
 def bare(name: str) -> str:
     """A name without its marks."""
-    return name.rstrip(SEED + UPLOAD)
+    return name.rstrip(SEED + UPLOAD + _MAYBE)
 
 
 def names_of(node: Mapping[str, Any]) -> Sequence[str]:
@@ -94,19 +96,36 @@ def names_of(node: Mapping[str, Any]) -> Sequence[str]:
     if known and not set(map(bare, known)) < set(listed):
         return known
     marked = {bare(name): name for name in known}
-    return [marked.get(name, f"{name}{SEED}" if name in _SEEDS else name) for name in listed]
+    return [marked.get(n, f"{n}{_MAYBE}" if _SEEDS in n.lower() else n) for n in listed]
 
 
 def placed(names: Sequence[str], values: Sequence[Any]) -> Iterator[tuple[str, Any]]:
     """Give each name its value, in order, and pass over what follows a seed or an upload."""
+    for name, at, _ in _places(names, values):
+        yield bare(name), as_value(values[at])
+
+
+def _places(names: Sequence[str], values: Sequence[Any]) -> Iterator[tuple[str, int, int]]:
+    """Each name with the place of its value, and of the next one's."""
     at = 0
     for name in names:
         if at >= len(values):
             return
-        yield bare(name), as_value(values[at])
-        at += 1
-        if at < len(values) and _is_beside(name[-1:], values[at]):
-            at += 1
+        follows = at + 1 < len(values) and _is_beside(name[-1:], values[at + 1])
+        end = at + 1 + follows
+        yield name, at, end
+        at = end
+
+
+def _end(names: Sequence[str], values: Sequence[Any]) -> int:
+    """How many of the values have a name, or stand beside one that has."""
+    return max((end for _, _, end in _places(names, values)), default=0)
+
+
+def _length(values: Sequence[Any]) -> int:
+    """How many values there are, without those of buttons at the end."""
+    kept = [at for at, value in enumerate(values, 1) if value is not None and value not in _UPLOADS]
+    return max(kept, default=0)
 
 
 def as_value(value: Any) -> Any:
@@ -140,4 +159,6 @@ def _is_beside(mark: str, value: Any) -> bool:
     """Whether a value belongs to the widget before it."""
     if mark == SEED:
         return isinstance(value, bool) or (isinstance(value, str) and value in _CONTROLS)
+    if mark == _MAYBE:
+        return isinstance(value, str) and value in _CONTROLS
     return mark == UPLOAD and isinstance(value, str) and value in _UPLOADS

@@ -1,0 +1,77 @@
+r"""Texts as ComfyUI's browser side sends them: it takes comments and braces out before a server sees them.
+
+    as_sent("a star // red, or", "CLIPTextEncode")    "a star "
+    as_written("a {red} star", "CLIPTextEncode")      r"a \{red\} star", which is sent as "a {red} star"
+
+It also takes one of {red|blue}, by chance. Such a text is left as it is but for its comments: whoever runs it there
+gets another one each time. {prompt} stands for the prompt of a workflow, and stays. Only widgets of a class for texts
+that is known here are changed; the API format, and so the first chunk of a PNG, holds what was sent.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from flowdesign.comfy.widgets import is_known
+from flowdesign.workflow import PROMPT
+
+_SENDERS = "TextEncode"  # is in the names of the classes whose texts are changed
+_OPENING = re.compile(r"/[/*]")
+_LINE = re.compile(r"[\n\r\u2028\u2029]")
+_ESCAPED = re.compile(r"\\([{}|])")
+_BRACE = re.compile(r"(\\.)|([{}])", re.DOTALL)
+
+
+def as_sent(value: Any, kind: str) -> Any:
+    """A widget's value as it is sent by a node of a class; what is no text stays as it is."""
+    if not _is_changed(value, kind):
+        return value
+    return PROMPT.join(map(_unbraced, _uncommented(value).split(PROMPT)))
+
+
+def as_written(value: Any, kind: str) -> Any:
+    """A value as an interface file has to say it, so that it is sent. A // cannot be said there."""
+    if not _is_changed(value, kind):
+        return value
+    return _BRACE.sub(lambda found: found[1] or f"\\{found[2]}", value)
+
+
+def _is_changed(value: Any, kind: str) -> bool:
+    return isinstance(value, str) and _SENDERS in kind and is_known({"type": kind})
+
+
+def _uncommented(text: str) -> str:
+    """The text without // to the end of a line and without /* */; one that has no end is none."""
+    parts, at, looked = [], 0, 0
+    while found := _OPENING.search(text, looked):
+        start = found.start()
+        if found[0] == "//":
+            line = _LINE.search(text, start)
+            end = line.start() if line else len(text)
+        else:
+            end = text.find("*/", start + 2) + 2
+            if end < 2:  # nor does any behind it: look for // alone
+                rest = text.find("//", start)
+                if rest < 0:
+                    break
+                looked = rest
+                continue
+        parts.append(text[at:start])
+        at = looked = end
+    return "".join((*parts, text[at:]))
+
+
+def _unbraced(text: str) -> str:
+    """The text without braces around what is no choice, and without the \\ before those that are meant."""
+    parts, depth, at = [], 0, 0
+    while at < len(text):
+        step = 2 if text[at] == "\\" else 1
+        if text[at] == "|" and depth:
+            return text
+        opens, closes = text[at] == "{", text[at] == "}" and depth > 0
+        if not (opens or closes):
+            parts.append(text[at : at + step])
+        depth += opens - closes
+        at += step
+    return _ESCAPED.sub(r"\1", "".join(parts))
