@@ -120,7 +120,8 @@ def _counted(graph: Mapping[str, Any]) -> list[str]:
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    """JSON in ASCII, as ComfyUI writes it: it is printed where other letters may fail."""
+    return json.dumps(value, indent=2)
 
 
 FORMS: Mapping[str, Callable[[Path, Installed], Converted]] = {
