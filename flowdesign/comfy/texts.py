@@ -11,23 +11,25 @@ that is known here are changed; the API format, and so the first chunk of a PNG,
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 from flowdesign.comfy.widgets import is_known
-from flowdesign.workflow import PROMPT
+from flowdesign.workflow import MAX_TEXT, PROMPT
 
 _SENDERS = "TextEncode"  # is in the names of the classes whose texts are changed
 _OPENING = re.compile(r"/[/*]")
 _LINE = re.compile(r"[\n\r\u2028\u2029]")
 _ESCAPED = re.compile(r"\\([{}|])")
 _BRACE = re.compile(r"(\\.)|([{}])", re.DOTALL)
+_MARK = re.compile(r"\\.|[{}|]", re.DOTALL)
 
 
 def as_sent(value: Any, kind: str) -> Any:
     """A widget's value as it is sent by a node of a class; what is no text stays as it is."""
     if not _is_changed(value, kind):
         return value
-    return PROMPT.join(map(_unbraced, _uncommented(value).split(PROMPT)))
+    return _sent(value)
 
 
 def as_written(value: Any, kind: str) -> Any:
@@ -38,7 +40,14 @@ def as_written(value: Any, kind: str) -> Any:
 
 
 def _is_changed(value: Any, kind: str) -> bool:
-    return isinstance(value, str) and _SENDERS in kind and is_known({"type": kind})
+    if not isinstance(value, str) or len(value) > MAX_TEXT:  # one that is longer is refused
+        return False
+    return _SENDERS in kind and is_known({"type": kind})
+
+
+@lru_cache(maxsize=1024)  # a subgraph may stand in many places
+def _sent(text: str) -> str:
+    return PROMPT.join(map(_unbraced, _uncommented(text).split(PROMPT)))
 
 
 def _uncommented(text: str) -> str:
@@ -65,13 +74,12 @@ def _uncommented(text: str) -> str:
 def _unbraced(text: str) -> str:
     """The text without braces around what is no choice, and without the \\ before those that are meant."""
     parts, depth, at = [], 0, 0
-    while at < len(text):
-        step = 2 if text[at] == "\\" else 1
-        if text[at] == "|" and depth:
+    for found in _MARK.finditer(text):
+        mark = found[0]
+        if mark == "|" and depth:
             return text
-        opens, closes = text[at] == "{", text[at] == "}" and depth > 0
-        if not (opens or closes):
-            parts.append(text[at : at + step])
-        depth += opens - closes
-        at += step
-    return _ESCAPED.sub(r"\1", "".join(parts))
+        if mark == "{" or (mark == "}" and depth):
+            parts.append(text[at : found.start()])
+            depth += 1 if mark == "{" else -1
+            at = found.end()
+    return _ESCAPED.sub(r"\1", "".join((*parts, text[at:])))
