@@ -38,6 +38,8 @@ def convert(path: Path, form: str, models: Installed | None = None) -> Converted
 def _to_api(path: Path, models: Installed) -> Converted:
     """ComfyUI's API format, whatever the nodes are."""
     graph, problems = comfy.read_graph(path)
+    if not graph and not problems:
+        problems = [Problem("prompt_no_outputs", "", "", "The file has no node that runs.")]
     return Converted(_json(graph) if graph else "", tuple(problems))
 
 

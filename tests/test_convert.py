@@ -60,6 +60,16 @@ def test_half_a_letter_is_no_fault(tmp_path: Path, form: str) -> None:
     assert convert(path, form, KNOWN).text.encode()
 
 
+@pytest.mark.parametrize(
+    "nodes", [[], [{"id": 1, "type": "Note"}], [{"id": 1, "type": "A", "mode": 2}]]
+)
+def test_a_file_in_which_nothing_runs_is_told(tmp_path: Path, nodes: list[Any]) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"nodes": nodes}))
+    made = convert(path, "api", KNOWN)
+    assert not made.text and [each.code for each in made.problems] == ["prompt_no_outputs"]
+
+
 def test_what_is_lost_is_told_and_the_status_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
