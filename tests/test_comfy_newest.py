@@ -119,6 +119,15 @@ def test_values_are_named_only_if_all_are(names: Any, values: Any, expected: Any
     assert [each.code for each in problems] == ["unnamed_values"] * (expected is None)
 
 
+def test_older_and_newer_files_of_a_class_that_grew() -> None:
+    for values in ([0.5], [0.5, True]):
+        node = {"id": 1, "type": "CFGNorm", "widgets_values": values}
+        found = resolve({"nodes": [node], "links": []})[0]["1"]["inputs"]
+        assert (
+            list(found.values()) == values and list(found) == ["strength", "pre_cfg"][: len(values)]
+        )
+
+
 def test_a_list_that_is_a_value_is_no_link() -> None:
     """The API format wraps it; a server takes a bare one for a link and refuses the workflow."""
     node = {
