@@ -38,13 +38,19 @@ def test_comments_and_braces_are_taken_out(written: Any, sent: Any) -> None:
         assert as_sent(written, other) == written
 
 
-@given(st.text("ab{}|\n/ ").filter(lambda text: "//" not in text and "/*" not in text))
+@given(st.text("ab{}|\n/* ()"))
 def test_what_is_written_is_sent(text: str) -> None:
     assert as_sent(as_written(text, "CLIPTextEncode"), "CLIPTextEncode") == text
 
 
 def test_a_prompt_with_braces_comes_back_from_the_editor() -> None:
-    for prompt in ("a {red|blue} star", '{"style": "flat"}', r"a \(red\) star", r"\\{x}"):
+    for prompt in (
+        "a {red|blue} star",
+        "see http://a.b/c*d /* e",
+        '{"style": "flat"}',
+        r"a \(red\) star",
+        r"\\{x}",
+    ):
         bound = canonical(bind(txt2img(), prompt, 7))
         assert from_json(to_ui(bound), KNOWN).prompt == prompt
     assert resolve(to_ui(canonical(txt2img())))[0] == canonical(txt2img())
@@ -57,11 +63,13 @@ def test_long_texts_cost_their_length(part: str) -> None:
     for at in range(100):
         as_sent(f"{at}{part * (MAX_TEXT // len(part) - 3)}", "CLIPTextEncode")
     assert time.process_time() - started < 2
-    long = "{" * (MAX_TEXT + 1)
+    long = "{" * (4 * MAX_TEXT + 1)
     assert as_sent(long, "CLIPTextEncode") == long
 
 
 def test_only_files_of_the_editor_have_comments() -> None:
     bound = canonical(bind(txt2img(), "a red star // big", 7))
-    assert from_json(to_ui(bound), KNOWN).prompt == "a red star "
+    ui = to_ui(bound)
+    ui["nodes"][1]["widgets_values"] = ["a red star // big"]
+    assert from_json(ui, KNOWN).prompt == "a red star "
     assert from_json(to_api(bound), KNOWN).prompt == "a red star // big"

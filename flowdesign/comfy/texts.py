@@ -17,11 +17,12 @@ from typing import Any
 from flowdesign.comfy.widgets import is_known
 from flowdesign.workflow import MAX_TEXT, PROMPT
 
+_LONGEST = 4 * MAX_TEXT  # characters: of the longest text that is not refused, as it is written
 _SENDERS = "TextEncode"  # is in the names of the classes whose texts are changed
 _OPENING = re.compile(r"/[/*]")
 _LINE = re.compile(r"[\n\r\u2028\u2029]")
 _ESCAPED = re.compile(r"\\([{}|])")
-_BRACE = re.compile(r"(\\.)|([{}])", re.DOTALL)
+_MEANT = re.compile(r"(\\.)|([{}])|(?<=/)([/*])", re.DOTALL)
 _MARK = re.compile(r"\\.|[{}|]", re.DOTALL)
 
 
@@ -33,14 +34,18 @@ def as_sent(value: Any, kind: str) -> Any:
 
 
 def as_written(value: Any, kind: str) -> Any:
-    """A value as an interface file has to say it, so that it is sent. A // cannot be said there."""
-    if not _is_changed(value, kind):
-        return value
-    return _BRACE.sub(lambda found: found[1] or f"\\{found[2]}", value)
+    """A value as an interface file has to say it, so that it is sent."""
+    return _MEANT.sub(_written, value) if _is_changed(value, kind) else value
+
+
+def _written(found: re.Match[str]) -> str:
+    """A brace with a \\ before it, and in braces what would begin a comment: these are taken out."""
+    escaped, brace, comment = found.groups()
+    return escaped or (f"\\{brace}" if brace else f"{{{comment}}}")
 
 
 def _is_changed(value: Any, kind: str) -> bool:
-    if not isinstance(value, str) or len(value) > MAX_TEXT:  # one that is longer is refused
+    if not isinstance(value, str) or len(value) > _LONGEST:
         return False
     return _SENDERS in kind and is_known({"type": kind})
 
