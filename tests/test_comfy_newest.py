@@ -70,6 +70,14 @@ def test_a_promoted_widget_may_be_two_subgraphs_down() -> None:
     assert found(instance, outer, inside()) == {"width": 64, "height": 96, "batch_size": 2}
 
 
+def test_a_subgraph_may_be_defined_within_another() -> None:
+    outer = {
+        "id": "outer", "nodes": [{"id": 5, "type": "s", "widgets_values": [64, 96, 4]}], "links": [],
+        "definitions": {"subgraphs": [inside()]},
+    }  # fmt: skip
+    assert found({"type": "outer"}, outer) == {"width": 64, "height": 96, "batch_size": 4}
+
+
 def test_a_node_names_its_values() -> None:
     node = {
         "id": 1, "type": "Nobody's",

@@ -308,10 +308,14 @@ def _link(link: object) -> tuple[Any, Origin, Origin]:
 
 
 def _definitions(value: Mapping[Any, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The subgraphs that a file defines, by the type of their nodes."""
-    defined = value.get("definitions")
-    listed = defined.get("subgraphs") if isinstance(defined, dict) else None
-    _check("subgraphs", len(_list(listed)), MAX_LISTED)
-    for each in _list(listed):
-        if isinstance(each, dict) and isinstance(each.get("id"), str):
-            yield each["id"], each
+    """The subgraphs that a file defines, by the type of their nodes; some files define one within another."""
+    waiting, count = [value], 0
+    while waiting:
+        defined = waiting.pop().get("definitions")
+        listed = _list(defined.get("subgraphs") if isinstance(defined, dict) else None)
+        count += len(listed)
+        _check("subgraphs", count, MAX_LISTED)
+        for each in listed:
+            if isinstance(each, dict) and isinstance(each.get("id"), str):
+                yield each["id"], each
+                waiting.append(each)
