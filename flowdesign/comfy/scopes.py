@@ -10,6 +10,7 @@ larger than any real file is not walked at all.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -285,8 +286,15 @@ def _proxies(node: Node) -> Iterator[tuple[str, str]]:
 
 
 def _pairs(node: Mapping[Any, Any]) -> list[Any]:
+    """What a node's properties list as its widgets; one that was edited by hand is JSON in a text."""
     properties = node.get("properties")
-    return _list(properties.get("proxyWidgets")) if isinstance(properties, dict) else []
+    found = properties.get("proxyWidgets") if isinstance(properties, dict) else None
+    if isinstance(found, str):
+        try:
+            found = json.loads(found)
+        except (ValueError, RecursionError):
+            found = None
+    return _list(found)
 
 
 def _list(value: object) -> list[Any]:
