@@ -291,7 +291,7 @@ def _pairs(node: Mapping[Any, Any]) -> list[Any]:
     found = properties.get("proxyWidgets") if isinstance(properties, dict) else None
     if isinstance(found, str):
         try:
-            found = json.loads(found)
+            found = json.loads(found) if len(found) <= MAX_LISTED else None
         except (ValueError, RecursionError):
             found = None
     return _list(found)
