@@ -38,6 +38,8 @@ def convert(path: Path, form: str, models: Installed | None = None) -> Converted
 def _to_api(path: Path, models: Installed) -> Converted:
     """ComfyUI's API format, whatever the nodes are."""
     graph, problems = comfy.read_graph(path)
+    if not graph and not problems:
+        problems = [Problem("prompt_no_outputs", "", "", "The file has no node that runs.")]
     return Converted(_json(graph) if graph else "", tuple(problems))
 
 
@@ -120,7 +122,8 @@ def _counted(graph: Mapping[str, Any]) -> list[str]:
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    """JSON in ASCII, as ComfyUI writes it: it is printed where other letters may fail."""
+    return json.dumps(value, indent=2)
 
 
 FORMS: Mapping[str, Callable[[Path, Installed], Converted]] = {

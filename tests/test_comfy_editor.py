@@ -77,7 +77,7 @@ def test_bypassed_nodes_that_hang_on_each_other_end() -> None:
 # --- promoted widgets ----------------------------------------------------------------------------
 
 
-def promoted(pairs: list[Any], values: list[Any], **more: Any) -> dict[str, Any]:
+def promoted(pairs: list[Any] | str, values: list[Any], **more: Any) -> dict[str, Any]:
     """The inputs of an EmptyLatentImage, node 3 of a subgraph whose instance promotes widgets."""
     inner = {"id": 3, "type": "EmptyLatentImage", "widgets_values": [512, 640, 2], "inputs": []}
     instance = {
@@ -97,6 +97,15 @@ OWN = {"width": 512, "height": 640, "batch_size": 2}
 def test_what_is_no_input_is_promoted_in_vain() -> None:
     pairs = [["3", "control_after_generate"], ["3", "$$canvas-image-preview"], ["3", "height"]]
     assert promoted(pairs, ["randomize", "x", 96]) == OWN | {"height": 96}
+
+
+def test_promoted_widgets_may_be_listed_in_a_text() -> None:
+    assert promoted('[["3", "height"], ["3", "width"]]', [96, 64]) == OWN | {
+        "height": 96,
+        "width": 64,
+    }
+    for bad in ("[[", "7", "[" * 100_000, '{"3": "height"}'):
+        assert promoted(bad, [96]) == OWN
 
 
 def test_a_promoted_widget_without_a_value_keeps_its_own() -> None:

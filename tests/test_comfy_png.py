@@ -222,3 +222,24 @@ def test_json_files_are_read(tmp_path: Path) -> None:
     assert read_file(path, KNOWN) == Imported(txt2img(), "a red star", 7)
     path.write_text(json.dumps(ui_of(BOUND[0])), encoding="utf-8")
     assert read_file(path, KNOWN).workflow == WORKFLOWS[0]
+
+
+def test_what_a_server_noted_on_a_node_is_no_part_of_it(tmp_path: Path) -> None:
+    """ComfyUI writes NaN there, which no browser reads."""
+    graph = api_of(BOUND[0])
+    noted = {key: {**node, "is_changed": [float("nan")]} for key, node in graph.items()}
+    (tmp_path / "a.json").write_text(json.dumps(noted), encoding="utf-8")
+    made = convert(tmp_path / "a.json", "api", KNOWN)
+    assert "NaN" not in made.text and json.loads(made.text) == graph and not made.problems
+
+
+def test_texts_of_other_programs_may_be_utf_8(tmp_path: Path) -> None:
+    text = json.dumps(api_of(bind(WORKFLOWS[0], "ein grüner Stern ★", SEED)), ensure_ascii=False)
+    for raw, prompt in (
+        (text.encode(), "ein grüner Stern ★"),
+        (text.replace("★", "").encode("latin-1"), "ein grüner Stern "),
+    ):
+        for kind, body in ((b"tEXt", raw), (b"zTXt", b"\0" + zlib.compress(raw))):
+            data = chunk(kind, b"prompt\0" + body)
+            (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + data)
+            assert read_file(tmp_path / "a.png", KNOWN).prompt == prompt

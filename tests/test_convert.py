@@ -52,6 +52,24 @@ def test_from_the_interface_and_back_changes_nothing(tmp_path: Path) -> None:
     assert value == to_ui(BOUND)
 
 
+@pytest.mark.parametrize("form", ["api", "ui", "sentence", "diffusers", "report"])
+def test_half_a_letter_is_no_fault(tmp_path: Path, form: str) -> None:
+    """JSON may hold half of a surrogate pair, as where a text was cut; nobody can print that."""
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(to_api(canonical(bind(txt2img(), "a red \ud83e", 7)))))
+    assert convert(path, form, KNOWN).text.encode()
+
+
+@pytest.mark.parametrize(
+    "nodes", [[], [{"id": 1, "type": "Note"}], [{"id": 1, "type": "A", "mode": 2}]]
+)
+def test_a_file_in_which_nothing_runs_is_told(tmp_path: Path, nodes: list[Any]) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"nodes": nodes}))
+    made = convert(path, "api", KNOWN)
+    assert not made.text and [each.code for each in made.problems] == ["prompt_no_outputs"]
+
+
 def test_what_is_lost_is_told_and_the_status_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

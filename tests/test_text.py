@@ -35,6 +35,7 @@ SPECIAL = Special(start=100, end=101, pad=102)
         ("a: b", [("a: b", 1.0)]),
         ("(red", [("(red", 1.0)]),
         ("red)", [("red)", 1.0)]),
+        ("\ud83e red", [("? red", 1.0)]),
     ],
 )
 def test_weights(prompt: str, expected: list[tuple[str, float]]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowdesign.catalog import Installed, installed
+from flowdesign.comfy.texts import as_written
 from flowdesign.nodes import NODES, NodeType
 from flowdesign.workflow import Workflow, source, topological_order
 
@@ -145,7 +146,7 @@ def _widgets(declared: NodeType, inputs: Mapping[str, Any]) -> list[Any]:
     """Return the values by position; a seed is followed by what happens to it after a run."""
     values: list[Any] = []
     for each in declared.widgets:
-        values.append(inputs.get(each.name, each.default))
+        values.append(as_written(inputs.get(each.name, each.default), declared.class_type))
         if each.control:
             values.append(CONTROL)
     return values

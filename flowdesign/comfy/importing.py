@@ -129,7 +129,12 @@ def _nodes(value: object) -> dict[str, Any]:
         return {}
     if not all(map(_is_node, value.values())):
         return {}
-    return {str(key): _renamed(node) for key, node in value.items()}
+    return {str(key): _bare(_renamed(node)) for key, node in value.items()}
+
+
+def _bare(node: dict[Any, Any]) -> dict[Any, Any]:
+    """A node as the API format has it: a PNG also keeps what a server noted on it, which may be no JSON."""
+    return {name: node[name] for name in ("inputs", "class_type", "_meta") if name in node}
 
 
 def _renamed(node: dict[Any, Any]) -> dict[Any, Any]:

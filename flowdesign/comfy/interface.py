@@ -14,7 +14,8 @@ from flowdesign.comfy.bypass import Bypass
 from flowdesign.comfy.groups import INPUTS
 from flowdesign.comfy.kinds import GETTERS, PRIMITIVE, SETTERS, VIRTUAL
 from flowdesign.comfy.scopes import BYPASSED, MUTED, Node, Scope, is_id, open_file
-from flowdesign.comfy.widgets import entries, is_named, unwrapped, values_of
+from flowdesign.comfy.texts import as_sent
+from flowdesign.comfy.widgets import as_value, entries, is_named, values_of
 from flowdesign.workflow import Problem, show
 
 __all__ = ["VIRTUAL", "is_interface", "resolve"]
@@ -51,7 +52,8 @@ def _inputs(
 ) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """A node's API inputs: its widget values, then what an instance gives, then what is linked; and for
     which of them that is lost, and why."""
-    found = values_of(node) | scope.changed.get(str(node["id"]), {})
+    values = values_of(node) | scope.changed.get(str(node["id"]), {})
+    found = {name: as_sent(value, node["type"]) for name, value in values.items()}
     lost: list[tuple[str, str]] = []
     for each in entries(node, "inputs"):
         name, link = each.get("name"), each.get("link")
@@ -197,7 +199,7 @@ def _from_outside(scope: Scope, slot: int) -> tuple[Any, _Place | None]:
 def _first(scope: Scope, node: Node) -> Any:
     """A node's first value, or the one that an instance gives to a primitive."""
     values, changed = node.get("widgets_values"), scope.changed.get(str(node["id"]), {})
-    own = unwrapped(values[0]) if isinstance(values, list) and values else None
+    own = as_value(values[0]) if isinstance(values, list) and values else None
     return changed.get("value", own) if node["type"] == PRIMITIVE else own
 
 

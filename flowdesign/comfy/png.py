@@ -222,11 +222,19 @@ def _check_size(header: bytes) -> None:
 def _plain(body: bytes) -> str:
     if len(body) > MAX_TEXT:
         raise _Refused(f"A text in the PNG is larger than {MAX_TEXT // 2**20} MB.")
-    return body.decode("latin-1")
+    return _decoded(body)
 
 
 def _compressed(body: bytes) -> str:
-    return _inflated(body[1:]).decode("latin-1")
+    return _decoded(_inflated(body[1:]))
+
+
+def _decoded(raw: bytes) -> str:
+    """A text that should be in Latin-1: many programs write UTF-8, and ComfyUI's browser side reads that."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
 def _international(body: bytes) -> str:

@@ -10,13 +10,14 @@ larger than any real file is not walked at all.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flowdesign.comfy.groups import OUTPUTS, Group, groups
+from flowdesign.comfy.groups import INPUTS, OUTPUTS, Group, groups
 from flowdesign.comfy.kinds import RENAMED, is_note
-from flowdesign.comfy.widgets import MAX_SLOTS, entries, is_input, unwrapped
+from flowdesign.comfy.widgets import MAX_SLOTS, as_value, entries, is_input, named_values
 from flowdesign.workflow import MAX_ID, MAX_NODES, Problem, show
 
 Node = Mapping[str, Any]
@@ -94,6 +95,7 @@ class _Graph:
     size: int = 0  # nodes that are no notes, whatever they look like
     inputs: int = 0
     is_parsed: bool = False
+    widgets: Mapping[str, str] = field(default_factory=dict)  # inputs of a subgraph that are some
     nodes: dict[str, Node] = field(default_factory=dict)
     links: dict[Any, Origin] = field(default_factory=dict)
     results: dict[int, Any] = field(default_factory=dict)
@@ -157,6 +159,7 @@ class _Reader:
                 found.links[number] = origin
                 if target[0] == OUTPUTS:
                     found.results[target[1]] = number
+            found.widgets = _widgets(graph, found)
         return found
 
     def _enter(self, scope: Scope, key: str, node: Node, depth: int) -> None:
@@ -177,8 +180,8 @@ class _Reader:
             definition = self._grouped(inner, self.groups[kind], changed)
         else:
             definition = self.definitions[kind]
-            inner.names = [str(each.get("name")) for each in entries(definition, "inputs")]
-            _promote(inner, changed)
+            inner.names = _names(definition)
+            _promote(inner, self._parsed(definition).widgets, changed)
         self._fill(inner, definition, depth + 1)
 
     def _grouped(
@@ -225,38 +228,73 @@ def _slots(node: Mapping[Any, Any]) -> int:
     return lists["inputs"]
 
 
-def _promote(inner: Scope, changed: Mapping[str, Any]) -> None:
+def _promote(inner: Scope, widgets: Mapping[str, str], changed: Mapping[str, Any]) -> None:
     """Take in the values that the instance gives to its own widgets, or that are given to those.
 
-    properties.proxyWidgets lists [node inside, widget], or ["-1", input] for an input of the subgraph that
-    is a widget; inputs that it leaves out come first. The widget of such a pair is called by its name or
-    by both ("3: seed"). One without a value leaves what is inside as it is.
+    These are `widgets`, the inputs of the subgraph that are widgets with those inside ("3: seed"), and what
+    properties.proxyWidgets lists: [node inside, widget], or ["-1", input] for one of those inputs; inputs
+    that it leaves out come first. The widget of a pair is called by its name or by both ("3: seed"). One
+    without a value leaves what is inside as it is.
     """
     listed = dict.fromkeys(_proxies(inner.instance))
-    inputs = [each for each in entries(inner.instance, "inputs") if "widget" in each]
-    own = [(OWN, str(each.get("name"))) for each in inputs]
+    own = [(OWN, name) for name in _in_order(inner.instance, widgets)]
     order = [*(pair for pair in own if pair not in listed), *listed]
-    values = _list(inner.instance.get("widgets_values"))
+    named = named_values(inner.instance)
+    values = _list(inner.instance.get("widgets_values")) if named is None else []
     given = dict(zip(order, values, strict=False))
+    said = {**(named or {}), **changed}
     for pair in order:
-        both = ": ".join(pair)
-        value = changed.get(both, changed.get(pair[1], given.get(pair)))
-        if value is not None and is_input(pair[1]):
-            node, name = pair
+        node, name = pair
+        both = widgets.get(name, name) if node == OWN else ": ".join(pair)
+        value = said.get(both, said.get(name, given.get(pair)))
+        if value is not None and is_input(name):
             place = inner.given if node == OWN else inner.changed.setdefault(node, {})
-            place[name] = unwrapped(value)
+            place[name] = as_value(value)
+
+
+def _in_order(instance: Node, widgets: Mapping[str, str]) -> list[str]:
+    """The widgets of an instance in the order of its values: as it lists them. Of a file out of a PNG it
+    lists those that are linked and those with a label; then it is the subgraph's own order."""
+    listed = [str(each.get("name")) for each in entries(instance, "inputs") if "widget" in each]
+    return listed if set(listed) >= set(widgets) else list(widgets)
+
+
+def _widgets(definition: Mapping[Any, Any], graph: _Graph) -> dict[str, str]:
+    """The inputs of a subgraph that are widgets, in order, with the first inside that hangs on each."""
+    found: dict[int, str] = {}
+    for key, node in graph.nodes.items():
+        for each in entries(node, "inputs"):
+            number = each.get("link") if "widget" in each else None
+            origin = graph.links.get(number) if is_id(number) else None
+            if origin is not None and origin[0] == INPUTS:
+                found.setdefault(origin[1], f"{key}: {each.get('name')}")
+    names = enumerate(_names(definition))
+    return {name: found[slot] for slot, name in names if slot in found}
+
+
+def _names(definition: Mapping[Any, Any]) -> Sequence[str]:
+    """The names of a subgraph's inputs."""
+    return [str(each.get("name")) for each in entries(definition, "inputs")]
 
 
 def _proxies(node: Node) -> Iterator[tuple[str, str]]:
+    """The pairs of a subgraph node. A third part is the node in the node, where several widgets have a name."""
     for pair in _pairs(node):
-        inside, name = pair[:2] if isinstance(pair, list) and len(pair) >= 2 else (None, None)
+        inside, name, *deeper = pair if isinstance(pair, list) and len(pair) >= 2 else (None, None)
         if is_id(inside) and isinstance(name, str):
-            yield str(inside), name
+            yield str(inside), f"{deeper[0]}: {name}" if deeper and is_id(deeper[0]) else name
 
 
 def _pairs(node: Mapping[Any, Any]) -> list[Any]:
+    """What a node's properties list as its widgets; one that was edited by hand is JSON in a text."""
     properties = node.get("properties")
-    return _list(properties.get("proxyWidgets")) if isinstance(properties, dict) else []
+    found = properties.get("proxyWidgets") if isinstance(properties, dict) else None
+    if isinstance(found, str):
+        try:
+            found = json.loads(found) if len(found) <= MAX_LISTED else None
+        except (ValueError, RecursionError):
+            found = None
+    return _list(found)
 
 
 def _list(value: object) -> list[Any]:
@@ -278,10 +316,14 @@ def _link(link: object) -> tuple[Any, Origin, Origin]:
 
 
 def _definitions(value: Mapping[Any, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The subgraphs that a file defines, by the type of their nodes."""
-    defined = value.get("definitions")
-    listed = defined.get("subgraphs") if isinstance(defined, dict) else None
-    _check("subgraphs", len(_list(listed)), MAX_LISTED)
-    for each in _list(listed):
-        if isinstance(each, dict) and isinstance(each.get("id"), str):
-            yield each["id"], each
+    """The subgraphs that a file defines, by the type of their nodes; some files define one within another."""
+    waiting, count = [value], 0
+    while waiting:
+        defined = waiting.pop().get("definitions")
+        listed = _list(defined.get("subgraphs") if isinstance(defined, dict) else None)
+        count += len(listed)
+        _check("subgraphs", count, MAX_LISTED)
+        for each in listed:
+            if isinstance(each, dict) and isinstance(each.get("id"), str):
+                yield each["id"], each
+                waiting.append(each)

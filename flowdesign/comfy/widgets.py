@@ -1,7 +1,8 @@
 """The values of a node in ComfyUI's interface format: they have places, not names.
 
 A node's values stand in the order in which its class declares its widgets. Names come from our own nodes, from
-the table of ComfyUI's (`flowdesign.comfy.foreign`), or from the file, which lists them in its newer forms.
+the table of ComfyUI's (`flowdesign.comfy.foreign`), or from the file, which lists them in its newer forms. The
+newest form says the values a second time, by name (`widgets_values_named`).
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from flowdesign.nodes import NODES
 
 MAX_SLOTS = 256  # inputs, outputs or promoted widgets of one node: no real one has as many
 SEED, UPLOAD = "*", "+"  # marks of a name: another value follows it
+_MAYBE = "\0"  # a mark, too: the name is a seed's, of a class that nothing is known of
 _CONTROL, _SHOWN = "control_after_generate", "$$"  # widgets that are no inputs; names begin so
 _CONTROLS = ("fixed", "increment", "decrement", "randomize")
 _UPLOADS = ("image", "video", "audio", "file")
-_SEEDS = ("seed", "noise_seed")  # what is followed by a control where no table says so
+_BUTTON, _WRAPPED = "upload", "__value__"
+_SEEDS = "seed"  # a widget so called is followed by a control where no table says so
 
 
 def entries(node: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
@@ -29,26 +32,51 @@ def entries(node: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 def values_of(node: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a node's widgets by name; a file that is older than a widget gives none for it."""
+    """The values of a node's widgets by name; a file that is older than a widget gives none for it.
+
+    Of a class that is not known here, none if the file names only some: whose each is would be a guess.
+    """
+    if (said := named_values(node)) is not None:
+        return _without_buttons(node, said)
     values, names = node.get("widgets_values"), names_of(node)
     if isinstance(values, dict):
         among = [bare(name) for name in names] or islice(values, MAX_SLOTS)
-        return {n: unwrapped(values[n]) for n in among if n in values and is_input(n)}
-    given = placed(names, values) if isinstance(values, list) else ()
+        return {n: as_value(values[n]) for n in among if n in values and is_input(n)}
+    given = placed(names, values) if isinstance(values, list) and is_named(node) else ()
     return {name: value for name, value in given if is_input(name)}
 
 
+def named_values(node: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The values of a node whose file names them, in their order; None in others.
+
+    The names are the file's, the values those by place, for ComfyUI reads these: some files were changed there
+    alone. Where the two do not fit, a class that is known here says what is where.
+    """
+    said, values = node.get("widgets_values_named"), node.get("widgets_values")
+    if not isinstance(said, dict):
+        return None
+    if isinstance(values, list) and len(values) == len(said):
+        said = dict(zip(said, values, strict=True))
+    elif is_known(node):
+        return None
+    named = ((name, said[name]) for name in islice(said, MAX_SLOTS) if isinstance(name, str))
+    return {name: as_value(value) for name, value in named if is_input(name)}
+
+
 def is_input(name: str) -> bool:
-    """Whether a widget is an input: a preview is none, nor what happens to a seed after a run."""
-    return name != _CONTROL and not name.startswith(_SHOWN)
+    """Whether a widget is an input: a preview is none, nor what happens to a seed after a run.
+
+    That is called by one of its own values where a class says which comes first.
+    """
+    return not name.startswith((_CONTROL, _SHOWN)) and name not in _CONTROLS
 
 
 def is_named(node: Mapping[str, Any]) -> bool:
     """Whether it is known which values a node has: without names they would be lost."""
     values = node.get("widgets_values")
-    if not isinstance(values, list) or not any(value is not None for value in values):
+    if not isinstance(values, list) or named_values(node) is not None:
         return True
-    return is_known(node) or bool(_listed(node))
+    return is_known(node) or _end(names_of(node), values) >= _length(values)
 
 
 def is_known(node: Mapping[str, Any]) -> bool:
@@ -59,7 +87,7 @@ def is_known(node: Mapping[str, Any]) -> bool:
 
 def bare(name: str) -> str:
     """A name without its marks."""
-    return name.rstrip(SEED + UPLOAD)
+    return name.rstrip(SEED + UPLOAD + _MAYBE)
 
 
 def names_of(node: Mapping[str, Any]) -> Sequence[str]:
@@ -68,24 +96,48 @@ def names_of(node: Mapping[str, Any]) -> Sequence[str]:
     if known and not set(map(bare, known)) < set(listed):
         return known
     marked = {bare(name): name for name in known}
-    return [marked.get(name, f"{name}{SEED}" if name in _SEEDS else name) for name in listed]
+    return [marked.get(n, f"{n}{_MAYBE}" if _SEEDS in n.lower() else n) for n in listed]
 
 
 def placed(names: Sequence[str], values: Sequence[Any]) -> Iterator[tuple[str, Any]]:
     """Give each name its value, in order, and pass over what follows a seed or an upload."""
+    for name, at, _ in _places(names, values):
+        yield bare(name), as_value(values[at])
+
+
+def _places(names: Sequence[str], values: Sequence[Any]) -> Iterator[tuple[str, int, int]]:
+    """Each name with the place of its value, and of the next one's."""
     at = 0
     for name in names:
         if at >= len(values):
             return
-        yield bare(name), unwrapped(values[at])
-        at += 1
-        if at < len(values) and _is_beside(name[-1:], values[at]):
-            at += 1
+        follows = at + 1 < len(values) and _is_beside(name[-1:], values[at + 1])
+        end = at + 1 + follows
+        yield name, at, end
+        at = end
 
 
-def unwrapped(value: Any) -> Any:
-    """A list that is a value, and no link, is wrapped in files."""
-    return value["__value__"] if isinstance(value, dict) and "__value__" in value else value
+def _end(names: Sequence[str], values: Sequence[Any]) -> int:
+    """How many of the values have a name, or stand beside one that has."""
+    return max((end for _, _, end in _places(names, values)), default=0)
+
+
+def _length(values: Sequence[Any]) -> int:
+    """How many values there are, without those of buttons at the end."""
+    kept = [at for at, value in enumerate(values, 1) if value is not None and value not in _UPLOADS]
+    return max(kept, default=0)
+
+
+def as_value(value: Any) -> Any:
+    """A widget's value as the API format has it: a list that is no link is wrapped there, and nothing else."""
+    bare = value[_WRAPPED] if isinstance(value, dict) and _WRAPPED in value else value
+    return {_WRAPPED: bare} if isinstance(bare, list) else bare
+
+
+def _without_buttons(node: Mapping[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Values without that of a button to upload, which is called so."""
+    has_button = any(name.endswith(UPLOAD) for name in _declared(str(node["type"])))
+    return {name: value for name, value in values.items() if not (has_button and name == _BUTTON)}
 
 
 def _declared(kind: str) -> Sequence[str]:
@@ -107,4 +159,6 @@ def _is_beside(mark: str, value: Any) -> bool:
     """Whether a value belongs to the widget before it."""
     if mark == SEED:
         return isinstance(value, bool) or (isinstance(value, str) and value in _CONTROLS)
+    if mark == _MAYBE:
+        return isinstance(value, str) and value in _CONTROLS
     return mark == UPLOAD and isinstance(value, str) and value in _UPLOADS

@@ -1,7 +1,8 @@
 """LoRA files: which tensor changes which weight, and by how much.
 
 Names are matched without regard to dots and underscores, so diffusers, peft and kohya files are read
-alike; kohya files for SDXL name blocks as the original code does, which `original_name` translates.
+alike; kohya files for SDXL name blocks as the original code does, which `original_name` translates, and those
+for SD 3 and FLUX.1, too (`transformer_names`).
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import torch
 from torch import Tensor
 
 from flowdesign.render.errors import UnsupportedModel
+from flowdesign.render.transformer_names import MLP, shares, turned
 
 _PREFIXES = (  # of names with dots replaced by underscores; longer ones first
-    ("lora_unet_", "unet"),
+    ("lora_unet_", "unet"),  # kohya's name for a transformer as well
+    ("diffusion_model_", "unet"),  # ComfyUI's for both
     ("unet_", "unet"),
     ("lora_transformer_", "transformer"),
     ("transformer_", "transformer"),
@@ -61,13 +64,14 @@ class Pair:
     """The tensors of a LoRA file that change one weight: up @ down * scale.
 
     A convolution may be in three (LoCon's lora_mid): up @ mid @ down, the middle one as wide as the
-    weight.
+    weight. `share` is the part of up that is the weight's, where several have one in the original code.
     """
 
     down: str
     up: str
     alpha: str  # name of its tensor, or "" when the scale is 1
     mid: str = ""
+    share: int | None = None
 
 
 @dataclass(frozen=True)
@@ -80,22 +84,25 @@ class Matched:
 
 def match(names: Iterable[str], weights: Mapping[str, Iterable[str]]) -> Matched:
     """Match the tensors of a file with the weights of a checkpoint's parts."""
-    names = list(names)
     places = {part: _places(part, list(own)) for part, own in weights.items()}
     found: dict[str, dict[str, dict[str, str]]] = {part: {} for part in weights}
+    parts: dict[str, int | None] = {}
     unknown = []
     for name in names:
         role, part, place = _read(name)
-        weight = places.get(part, {}).get(place)
-        if role and weight:
+        part = "transformer" if part == "unet" and "unet" not in weights else part
+        meant = places.get(part, {}).get(place, ()) if role else ()
+        for weight, share in meant:
             found[part].setdefault(weight, {})[role] = name
-        else:
+            parts[name + weight] = share
+        if not meant:
             unknown.append(name)
     return Matched(
         {
             part: {
                 weight: Pair(
-                    roles["down"], roles["up"], roles.get("alpha", ""), roles.get("mid", "")
+                    roles["down"], roles["up"], roles.get("alpha", ""), roles.get("mid", ""),
+                    parts[roles["up"] + weight],
                 )
                 for weight, roles in own.items()
                 if {"down", "up"} <= roles.keys()
@@ -103,7 +110,7 @@ def match(names: Iterable[str], weights: Mapping[str, Iterable[str]]) -> Matched
             for part, own in found.items()
         },
         tuple(unknown),
-    )
+    )  # fmt: skip
 
 
 def part_of(role: str, settings: Mapping[str, Any] | None = None) -> str:
@@ -135,17 +142,22 @@ def _normal(flat: str) -> str:
     return re.sub(r"_to_out$", "_to_out_0", flat.removeprefix("text_model_"))
 
 
-def _places(part: str, weights: list[str]) -> dict[str, str]:
-    """Return the weight of every name by which a file may call it."""
-    found: dict[str, str] = {}
+def _places(part: str, weights: list[str]) -> dict[str, list[tuple[str, int | None]]]:
+    """Return the weights of every name by which a file may call them, each with its share."""
+    flats = {
+        _normal(weight.removesuffix(".weight").replace(".", "_")): weight
+        for weight in weights
+        if weight.endswith(".weight")
+    }
+    found: dict[str, list[tuple[str, int | None]]] = {}
     layout = Layout.of(weights)
-    for weight in weights:
-        if weight.endswith(".weight"):
-            flat = _normal(weight.removesuffix(".weight").replace(".", "_"))
-            found[flat] = weight
-            if part == "unet":
-                found.setdefault(original_name(flat, layout), weight)
-    return found
+    for flat, weight in flats.items():
+        if part == "unet":
+            found.setdefault(original_name(flat, layout), [(weight, None)])
+        for name, share in shares(flat) if part == "transformer" else ():
+            found.setdefault(name, []).append((weight, share))
+    found.pop(turned(flats), None)
+    return found | {flat: [(weight, None)] for flat, weight in flats.items()}
 
 
 _DEPTH = re.compile(r"down_blocks\.\d+\.resnets\.(\d+)\.")
@@ -201,6 +213,7 @@ def change(pair: Pair, tensors: Mapping[str, Tensor], weight: Tensor, strength: 
     if pair.mid:  # (rank, rank, h, w) between (rank, in, 1, 1) and (out, rank, 1, 1)
         middle = tensors[pair.mid].float()
         down = torch.einsum("rshw,si->rihw", middle, down.flatten(1))
+    up = up if pair.share is None else _shared(up, pair.share, len(weight))
     if up.shape[0] * down[0].numel() != weight.numel() or up[0].numel() != down.shape[0]:
         raise UnsupportedModel(
             f"The LoRA does not fit this checkpoint: '{pair.up}' would change a weight of shape "
@@ -208,6 +221,12 @@ def change(pair: Pair, tensors: Mapping[str, Tensor], weight: Tensor, strength: 
         )
     scale = float(tensors[pair.alpha]) / down.shape[0] if pair.alpha else 1.0
     return (up.flatten(1) @ down.flatten(1)).reshape(weight.shape) * (strength * scale)
+
+
+def _shared(up: Tensor, share: int, rows: int) -> Tensor:
+    """The rows of up that are a weight's; too few if it does not fit."""
+    start = len(up) - rows if share == MLP else share * rows
+    return up[max(start, 0) : start + rows]
 
 
 def ignored_alpha(metadata: Mapping[str, str]) -> bool:

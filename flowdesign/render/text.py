@@ -43,7 +43,11 @@ class Weighted(NamedTuple):
 
 
 def parse_weights(prompt: str) -> list[Weighted]:
-    """Split a prompt into pieces of one weight each; total, whatever the brackets."""
+    """Split a prompt into pieces of one weight each; total, whatever the brackets.
+
+    Half of a surrogate pair becomes "?": no tokenizer takes it.
+    """
+    prompt = prompt.encode("utf-8", "replace").decode()
     for written, code in _ESCAPES:
         prompt = prompt.replace(written, code)
     found: list[Weighted] = []

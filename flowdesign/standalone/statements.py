@@ -98,6 +98,8 @@ def _is_stock(text: str, clip: Clip, pipe: Pipe) -> bool:
     known = STOCK_LAYERS if pipe.facts.is_xl else (None,)
     if clip.skip not in known or "(" in text or ")" in text or embeddings_in(text):
         return False
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        return False  # half of a surrogate pair: the tokenizer of the pipeline raises an error
     parts = pipe.facts.texts
     if "tokenizer" in pipe.facts.own_parts and not all(map(_frames, parts)):
         return False
