@@ -39,7 +39,7 @@ from flowdesign.tokens import VocabularyMismatch
 # Errors that live beside torch are turned into UsageError where they may occur.
 TOLD = (
     UsageError, ConfigError, BadRequest, runs.RunError, CatalogError, VocabularyMismatch, OSError,
-    ScorerError, NoStandard, RecordsError,
+    ScorerError, NoStandard, RecordsError, runs.NotANumber,
 )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from flowdesign.runs import NotANumber
 from flowdesign.tokens import END, MAX_TOKENS, Automaton, Vocabulary, decode, restrict
 
 GROUP = 64  # sentences in one forward pass: each pass reads all weights, however few they are
@@ -190,7 +191,7 @@ def say(
     begin: int,
     cancel: Callable[[], bool] | None = None,
 ) -> Iterator[Said]:
-    """Draw one sentence for each index; yield each as it ends. Raises Cancelled.
+    """Draw one sentence for each index; yield each as it ends. Raises Cancelled, runs.NotANumber.
 
     A token that is the only one allowed is taken without asking the model; the model reads it
     together with the next choice.
@@ -199,7 +200,7 @@ def say(
     while group:
         if cancel is not None and cancel():
             raise Cancelled("Sampling was cancelled.")
-        logits = session.feed([sentence.pending for sentence in group]).cpu()
+        logits = _numbers(session.feed([sentence.pending for sentence in group]).cpu())
         _extend(group, logits, draw, language)
         going = [place for place, one in enumerate(group) if not language.done(one.state)]
         for one in group:
@@ -286,6 +287,16 @@ def _open(index: int, seed: int, language: Language, begin: int) -> _Sentence:
     sentence = _Sentence(index, generator, language.start(), [begin])
     _take_forced(sentence, language)
     return sentence
+
+
+def _numbers(logits: Tensor) -> Tensor:
+    """The logits, if they are numbers: of others one would choose what the grammar forbids."""
+    if not bool(torch.isfinite(logits).all()):
+        raise NotANumber(
+            "What the policy says next is not a number: its weights went too far. Train another (--run NAME) "
+            "with lower rates (--lora-rate, --rows-rate)."
+        )
+    return logits
 
 
 def _extend(group: Sequence[_Sentence], logits: Tensor, draw: Draw, language: Language) -> None:

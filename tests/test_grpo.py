@@ -392,3 +392,13 @@ def test_what_is_missing_is_named(config: GRPOConfig, tmp_path: Path) -> None:
         wrong = config.model_copy(update={name: str(tmp_path / "nowhere")})
         with pytest.raises(fault, match="nowhere"):
             next(grpo.train(wrong, tmp_path))
+
+
+@pytest.mark.parametrize("rate", [1e6, 1e30])
+def test_a_policy_that_says_nothing_any_more_is_told(
+    config: GRPOConfig, tmp_path: Path, rate: float
+) -> None:
+    """Rates so high that what the policy gives after an update is no number."""
+    wild = config.model_copy(update={"lora_rate": rate, "rows_rate": rate, "warmup": 0, "updates": 1})
+    with pytest.raises(runs.NotANumber, match="--lora-rate"):
+        list(grpo.train(wild, tmp_path))
