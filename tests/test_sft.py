@@ -163,6 +163,25 @@ def test_imported_graphs_are_learned_beside_random_ones(config: SFTConfig, tmp_p
     assert 4 <= len(pairs[8:]) <= 8 and set(pairs[8:]) <= set(wanted)
 
 
+@pytest.mark.parametrize(
+    ("prompts", "imported", "warm", "told"), [(4, 0.1, 0.0, 0), (2, 0.5, 0.3, 0.2), (3, 0.4, 0.4, 0.2)]
+)
+def test_shares_of_few_prompts_come_out_over_the_steps(
+    config: SFTConfig, prompts: int, imported: float, warm: float, told: float
+) -> None:
+    """Also those of less than a prompt a step, and never more prompts than were asked for."""
+    made = sft.Made({"of an import": [(FLAT,)]}, [scored.Scored("of a record", (FLAT,), 1)])
+    mixed = config.model_copy(
+        update={"prompts": prompts, "sentences": 1, "sweeps": 1}
+        | {"imported": imported, "warm": warm, "scored": told}
+    )
+    data = [sft.batch(mixed, index, GRAMMAR, Liking(), made).prompts for index in range(100)]
+    assert {len(one) for one in data} == {prompts}
+    whole = [prompt for one in data for prompt in one]
+    for share, words in ((imported, "of an import"), (told, scored.told("of a record", 1))):
+        assert abs(whole.count(words) / len(whole) - share) < 0.01
+
+
 def test_scored_workflows_are_told_with_the_level_that_they_reached(tmp_path: Path) -> None:
     found = scored.levelled(toy_records(80, 6, seeds=2), GRAMMAR)
     assert {one.level for one in found} == set(range(1, scored.BEST + 1))

@@ -19,9 +19,11 @@ A step's data depends on the seed and the step's number alone and nothing else i
 checkpoint is weights, optimiser state and a number, and a resumed run repeats no step and skips none.
 """
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 
@@ -50,6 +52,7 @@ from flowdesign.sft.looking import judge_of, look
 from flowdesign.sft.scored import Scored
 from flowdesign.tokens import Automaton, random_sentence
 
+GOLDEN = (5**0.5 - 1) / 2  # its multiples are spread most evenly between whole numbers
 SCENE_SHARE = 0.7  # of the prompts; the rest is of the world outside the miniature
 
 
@@ -121,8 +124,8 @@ def batch(
     what people made or was scored, where shares are `imported` and `scored`."""
     made = made or Made()
     rng = random.Random(f"sft/{config.seed}/{index}")
-    warm, imports, scores = (
-        round(config.prompts * share) for share in (config.warm, config.imported, config.scored)
+    warm, imports, scores = shared(
+        config.prompts, (config.warm, config.imported, config.scored), index
     )
     prompts = [any_prompt(rng) for _ in range(config.prompts - warm - imports - scores)]
     repeated = _repeat(prompts, config.sentences)
@@ -140,6 +143,14 @@ def batch(
     sentences = [one.sentence for one in found]
     reward = fmean(bound(sought, sentences)) if sentences else None
     return Batch(repeated + sought, plain + sentences, reward)
+
+
+def shared(prompts: int, shares: Sequence[float], index: int) -> list[int]:
+    """How many of a step's prompts each share gets: over the steps as much as it says, however few there
+    are in a step, and together never more than there are."""
+    offset = index * GOLDEN % 1  # spread evenly, so that what is less than a prompt adds up
+    ends = [math.floor(prompts * sum(shares[:at]) + offset + 1e-9) for at in range(len(shares) + 1)]
+    return [end - begin for begin, end in pairwise(ends)]
 
 
 def _made(config: SFTConfig, folder: Path, language: Automaton) -> Made:
