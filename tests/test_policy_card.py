@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from html import escape
 from pathlib import Path
 
 from flowdesign import runs
@@ -45,12 +46,20 @@ def test_every_look_is_shown_with_graphs_the_newest_open(tmp_path: Path) -> None
     assert "+7.25 expected" in shown and "After step 30: +7.25 on average" in shown
 
 
+def test_samples_are_shown_with_their_sentence(tmp_path: Path) -> None:
+    sentence = sentence_text(random_sentence(GRAMMAR, random.Random(1)))
+    keep_samples(tmp_path, 4, [Shown(4, "a star", sentence, 0.5)])
+    shown = policy_card.report(tmp_path)
+    assert f"<code>{escape(sentence)}</code>" in shown and "<svg" in shown and "+0.50" in shown
+
+
 def test_of_many_looks_some_are_shown_with_the_first_and_the_newest(tmp_path: Path) -> None:
     write_samples(tmp_path, *range(9, 1000, 10))
     shown = policy_card.report(tmp_path)
     found = [int(step) for step in re.findall(r"After step ([\d,]+):", shown.replace(",", ""))]
     assert found[0] == 1000 and found[-1] == 10
     assert policy_card.LOOKS <= len(found) <= policy_card.LOOKS + 1
+    assert f"{len(found)} of 100 looks" in shown and policy_card.SAMPLES in shown
 
 
 def test_samples_that_no_ensemble_judged_are_shown_without_a_score(tmp_path: Path) -> None:

@@ -65,7 +65,9 @@ def _report(folder: Path, changed: int) -> str:
         _look(step, [one for one in samples if one.step == step], step == looks[-1])
         for step in shown
     ]
-    return f"<h4>What it says</h4>{''.join(parts)}"
+    few = f"{len(shown)} of {len(looks)} looks; all are in {SAMPLES}."
+    cut = f'<p class="fd-note">{few}</p>' if len(shown) < len(looks) else ""
+    return f"<h4>What it says</h4>{cut}{''.join(parts)}"
 
 
 def _look(step: int, samples: Sequence[Shown], unfolded: bool) -> str:
@@ -84,7 +86,8 @@ def _item(sample: Shown) -> str:
     if workflow is not None:
         words = describe(workflow)
         graph = cards.drawing(bind(workflow, sample.prompt, 0), "Workflow", words)
-        said = f'<p class="fd-say">{escape(words)}</p><details><summary>Graph</summary>{graph}</details>'
+        folded = f"<details><summary>Graph and sentence</summary>{graph}{said}</details>"
+        said = f'<p class="fd-say">{escape(words)}</p>{folded}'
     return f"<li><div><b>{escape(sample.prompt)}</b>{_earned(sample.reward)}{said}</div></li>"
 
 
