@@ -1,6 +1,7 @@
 """The Train tab's parts without a page: kinds, forms, commands, costs, metrics and curves."""
 
 import argparse
+import json
 import os
 import re
 import shlex
@@ -17,7 +18,16 @@ from train_toys import OtherConfig, ToyConfig, finished, toy
 from flowdesign import runs
 from flowdesign.__main__ import parser
 from flowdesign.access import Person
-from flowdesign.config import CollectConfig, RewardConfig, SFTConfig, ZooConfig, build, from_flags
+from flowdesign.config import (
+    CollectConfig,
+    GRPOConfig,
+    RewardConfig,
+    SFTConfig,
+    ZooConfig,
+    build,
+    from_flags,
+    plain_type,
+)
 from flowdesign.config import to_flags as flags_of
 from flowdesign.ui import train_curves, train_view
 from flowdesign.ui.train_curves import HEIGHT, Line, draw, gather, place, thin
@@ -80,6 +90,17 @@ def _real(name: str) -> Kind:
     return next(kind for kind in KINDS if kind.name == name)
 
 
+def test_records_that_are_named_must_be_there() -> None:
+    """Before a run begins, not after its process has loaded everything."""
+    needs = _real("sft").needs
+    for option in ("imported", "scored"):
+        asked = {option: 0.5}
+        assert needs(SFTConfig(**asked, records="mine"))["records"].name == "store of records"
+        assert "records" not in needs(SFTConfig(**asked))
+        assert "records" not in needs(SFTConfig(**asked, records="shipped"))
+    assert "records" not in needs(SFTConfig(records="mine"))
+
+
 # --- forms
 
 
@@ -93,7 +114,7 @@ def test_a_form_has_one_component_for_each_option(model: Any) -> None:
     assert list(form.fields) and set(form.fields) == set(model.model_fields)
     types = {bool: gr.Checkbox, int: gr.Number, float: gr.Number, str: gr.Textbox}
     for name, info in model.model_fields.items():
-        expected = types.get(info.annotation, (gr.Dropdown, gr.Textbox))
+        expected = types.get(plain_type(info.annotation), (gr.Dropdown, gr.Textbox))
         assert isinstance(form.fields[name], expected), name
         assert info.description and plain(info.description) in form.fields[name].info
     found = form.check([one.value for one in form.inputs])
@@ -213,6 +234,51 @@ def test_time_is_measured_then_stated_then_unknown() -> None:
     assert (unknown.seconds, unknown.memory) == (None, None)
     words = train_view.expectation(unknown)
     assert words.count("unknown") == 2 and "no such run has been made here" in words
+
+
+@pytest.mark.parametrize(
+    ("kind", "preset"),
+    [
+        ("sft", "Laptop"),
+        ("sft", "Quick demo"),
+        ("sft", "Warm start"),
+        ("grpo", "Laptop"),
+        ("grpo", "Quick demo"),
+    ],
+)
+def test_what_a_policy_takes_is_said_before_any_run(kind: str, preset: str) -> None:
+    real = _real(kind)
+    values = next(one.values for one in real.presets if one.name == preset)
+    found = estimate(real, build(real.config, {"run": "x", **values}), [])
+    assert found.seconds is not None and 30 < found.seconds < 4 * 3600
+    assert found.memory is not None and 1e9 < found.memory < 16e9
+    assert "CPU cores" in found.source and "CPU cores" in found.memory_source
+
+
+def test_the_estimate_of_grpo_is_near_what_the_shipped_policy_took() -> None:
+    """Its usual step took 34.4 s, the run 1,659 s, of which 412 s went into measuring the finished policy."""
+    real = _real("grpo")
+    config = GRPOConfig(start="policy_warm", steps=30, prompts=12, group=8, layers=10, judged=64)
+    found = estimate(real, config, [(config, rows(30, 34.4), None)])
+    assert found.seconds == pytest.approx(1659, rel=0.1)
+
+
+def test_runs_from_policies_of_one_base_tell_of_each_other(tmp_path: Path) -> None:
+    """The name of the policy says nothing, what it was made of does; also before it is there."""
+    for name, file, base in (
+        ("one", "policy.json", "small"), ("two", "config.json", "small"), ("three", "policy.json", "big"),
+    ):  # fmt: skip
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text(json.dumps({"base": base, "rank": 4}))
+    real, known = _real("grpo"), [{"step": n, "time": 9.0 * n} for n in range(5)]
+    one, two, three = (
+        GRPOConfig(start=str(tmp_path / name), layers=3) for name in ("one", "two", "three")
+    )
+    assert estimate(real, two, [(one, known, None)]).seconds
+    assert estimate(real, three, [(one, known, None)]).seconds is None
+    sft, goes_on = _real("sft"), SFTConfig(start=str(tmp_path / "three"), base="small")
+    assert estimate(sft, goes_on, [(SFTConfig(base="big"), known, None)]).seconds
+    assert estimate(sft, goes_on, [(SFTConfig(base="small"), known, None)]).seconds is None
 
 
 def test_a_pause_between_two_lives_does_not_count_as_a_step() -> None:

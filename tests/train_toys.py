@@ -76,7 +76,7 @@ def kinds() -> tuple[Any, ...]:
             Preset("Further", "on from six steps", {"steps": 9}, ("base", "toy", "Short")),
             Preset("Short", "six steps", {"steps": 6}),
         ),
-        Cost(size, pace, ("members",), Stated(2.0, 5e8, "a toy that was measured elsewhere")),
+        Cost(size, pace, ("members",), (Stated(2.0, 5e8, "a toy that was measured elsewhere"),)),
         report=lambda folder: f'<p id="fd-toy-report">Report of {folder.name}</p>',
         needs=lambda config: {"base": Thing("state", "state.json")} if config.base else {},
     )  # fmt: skip

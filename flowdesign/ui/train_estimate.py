@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from flowdesign.config import RunConfig
-from flowdesign.ui.train_kinds import Kind, Rows
+from flowdesign.config import RunConfig, build
+from flowdesign.ui.train_kinds import Kind, Rows, Stated
 from flowdesign.ui.train_runs import Launch
 
 RECENT = 30  # steps that the pace of a run at work is taken from
@@ -35,8 +35,7 @@ def estimate(kind: Kind, config: RunConfig, former: Former) -> Estimate:
         pace = kind.cost.pace(past, rows)
         if pace is not None:
             return Estimate(pace * size, memory, f"from run '{past.run}' here", memory_source)
-    stated = kind.cost.stated
-    if stated is not None and _is_usual(kind, config):
+    if stated := _stated(kind, config):
         return Estimate(stated.seconds * size, memory, stated.source, memory_source)
     return Estimate(None, memory, "no such run has been made here", memory_source)
 
@@ -52,16 +51,20 @@ def _memory(kind: Kind, config: RunConfig, alike: Former) -> tuple[float | None,
     for past, _, launch in alike:
         if launch is not None and launch.memory:
             return launch.memory, f"the most that run '{past.run}' took here"
-    stated = kind.cost.stated
-    if stated is not None and stated.memory is not None and _is_usual(kind, config):
-        return stated.memory, stated.source
-    return None, ""
+    stated = _stated(kind, config)
+    return (stated.memory, stated.source) if stated and stated.memory else (None, "")
 
 
 def _is_alike(kind: Kind, one: RunConfig, other: RunConfig) -> bool:
-    return all(getattr(one, name) == getattr(other, name) for name in kind.cost.same)
+    cost = kind.cost
+    same = all(getattr(one, name) == getattr(other, name) for name in cost.same)
+    return same and cost.model(one) == cost.model(other)
 
 
-def _is_usual(kind: Kind, config: RunConfig) -> bool:
-    fields = kind.config.model_fields
-    return all(getattr(config, name) == fields[name].get_default() for name in kind.cost.same)
+def _stated(kind: Kind, config: RunConfig) -> Stated | None:
+    """What was measured elsewhere with the options of a config."""
+    usual = build(kind.config, {})
+    for one in kind.cost.stated:
+        if _is_alike(kind, config, usual.model_copy(update=dict(one.options))):
+            return one
+    return None

@@ -5,6 +5,7 @@ A new kind is a command of `python -m flowdesign`, a config and one row of KINDS
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from flowdesign.config import (
 from flowdesign.policies import HEAD as POLICY_FILE
 from flowdesign.records.store import FILE as RECORDS_FILE
 from flowdesign.reward import HEAD as REWARD_FILE
+from flowdesign.runs import folder_of
 from flowdesign.ui import policy_card, reward_card
 
 Rows = Sequence[Mapping[str, Any]]  # of metrics.jsonl
@@ -59,11 +61,15 @@ class Preset:
 
 @dataclass(frozen=True)
 class Stated:
-    """What was measured once, elsewhere: seconds for a unit of work, memory in bytes, and its source."""
+    """What was measured once, elsewhere: seconds for a unit of work, memory in bytes, and its source.
+
+    `options` are those of a cost's `same` that were not the defaults.
+    """
 
     seconds: float
     memory: float | None
     source: str
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,14 +78,15 @@ class Cost:
 
     `size` is the work that a config asks for, in units that take about equally long (None: cannot be
     said before the start). `pace` gives the seconds of a unit from a former run's config and metrics,
-    None when it does not tell. A former run tells only about configs with equal `same` fields, and
-    `stated` about those with the defaults of them.
+    None when it does not tell. A former run tells only about configs with equal `same` fields and an
+    equal `model`, and each of `stated` about those with its options of them and the usual model.
     """
 
     size: Callable[[Any], float | None]
     pace: Callable[[Any, Rows], float | None]
     same: tuple[str, ...]
-    stated: Stated | None = None
+    stated: tuple[Stated, ...] = ()
+    model: Callable[[Any], str] = lambda config: ""
 
 
 @dataclass(frozen=True)
@@ -112,24 +119,37 @@ def step_seconds(rows: Rows) -> float | None:
 
 
 def _stepwise(
-    units: Callable[[Any], float], same: tuple[str, ...], stated: Stated | None = None
+    units: Callable[[Any], float],
+    same: tuple[str, ...],
+    stated: tuple[Stated, ...] = (),
+    model: Callable[[Any], str] = lambda config: "",
+    besides: Callable[[Any], float] = lambda config: 0.0,
 ) -> Cost:
-    """What `config.steps` steps of so many units each cost; a run that stops early costs less."""
+    """What `config.steps` steps of so many units each cost, and as many `besides`; a run that stops early
+    costs less."""
 
     def pace(config: Any, rows: Rows) -> float | None:
         seconds = step_seconds(rows)
         return None if seconds is None else seconds / units(config)
 
-    return Cost(lambda config: config.steps * units(config), pace, same, stated)
+    def size(config: Any) -> float:
+        return float(config.steps * units(config) + besides(config))
+
+    return Cost(size, pace, same, stated, model)
 
 
 def _sft_needs(config: SFTConfig) -> Mapping[str, Thing]:
     start = {"start": POLICY} if config.start else {}
-    return start | ({"reward": ENSEMBLE} if config.warm else {})
+    made = _records_need(config.records) if config.imported or config.scored else {}
+    return {**start, **made, **({"reward": ENSEMBLE} if config.warm else {})}
 
 
 def _reward_needs(config: RewardConfig) -> Mapping[str, Thing]:
-    return {} if config.records in ("", "shipped") else {"records": STORE}
+    return _records_need(config.records)
+
+
+def _records_need(records: str) -> Mapping[str, Thing]:
+    return {} if records in ("", "shipped") else {"records": STORE}
 
 
 def _grpo_needs(config: GRPOConfig) -> Mapping[str, Thing]:
@@ -144,6 +164,27 @@ def _sft_units(config: SFTConfig) -> float:
 def _grpo_units(config: GRPOConfig) -> float:
     """Workflows that are said once, and learned from as often as asked."""
     return config.prompts * config.group * (1 + config.updates)
+
+
+def _grpo_besides(config: GRPOConfig) -> float:
+    """Yardsticks at the start and at the end, looks at validation prompts, and the measuring of the finished
+    policy, from the times of two runs in their own units: the shipped one, and one of a single step."""
+    looks = math.ceil(config.steps / config.evaluate_every)
+    return 555 + 205 * looks + 31 * config.judged
+
+
+def _sft_model(config: SFTConfig) -> str:
+    return _base_of(config.start) if config.start else config.base
+
+
+def _base_of(name: str) -> str:
+    """The language model of a policy, or of a run that will be one; nothing where that is not known."""
+    for file in (POLICY_FILE, "config.json"):
+        try:
+            return str(json.loads((folder_of(name) / file).read_text(encoding="utf-8"))["base"])
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
+    return ""
 
 
 def _collect_size(config: CollectConfig) -> float:
@@ -174,6 +215,7 @@ def _zoo_pace(config: ZooConfig, rows: Rows) -> float | None:
 
 
 ZOO_STAGES = 19
+SHARED = "on two shared CPU cores"  # where costs were measured
 
 KINDS: tuple[Kind, ...] = (
     Kind(
@@ -196,7 +238,7 @@ KINDS: tuple[Kind, ...] = (
             Preset(
                 "Warm start",
                 "the shipped policy goes on with workflows that a search finds for each prompt under the "
-                "shipped reward ensemble: about 11 s a step on two CPU cores",
+                "shipped reward ensemble",
                 {
                     "start": "policy_sft", "warm": 1.0, "heat": 0.03, "sweeps": 3, "judges": 3, "prompts": 16,
                     "sentences": 2, "steps": 90, "warmup": 5, "rows_rate": 2e-3, "grammar_weight": 1.0,
@@ -216,8 +258,12 @@ KINDS: tuple[Kind, ...] = (
         ),
         _stepwise(
             _sft_units,
-            ("base", "dtype", "device", "warm", "sweeps"),
-            Stated(13.6 / 36, None, "the shipped policy, on two shared CPU cores"),
+            ("dtype", "device", "layers", "warm", "sweeps", "judges"),
+            (
+                Stated(13.6 / 36, 4.8e9, f"the shipped policy, {SHARED}"),
+                Stated(0.33, 5.2e9, f"steps of a warm start, {SHARED}", {"warm": 1.0, "sweeps": 3, "judges": 3}),
+            ),
+            _sft_model,
         ),
         policy_card.report,
         needs=_sft_needs,
@@ -265,7 +311,7 @@ KINDS: tuple[Kind, ...] = (
         _stepwise(
             _reward_units,
             ("encoder", "reader", "tuning", "width", "layers", "dtype", "device"),
-            Stated(5.4e-3, None, "the shipped ensemble, on two shared CPU cores"),
+            (Stated(5.4e-3, None, f"the shipped ensemble, {SHARED}"),),
         ),
         reward_card.report,
         ("parts", "bars", "growth", "settings"),
@@ -309,7 +355,16 @@ KINDS: tuple[Kind, ...] = (
                 ("start", "sft", "Paper"),
             ),
         ),
-        _stepwise(_grpo_units, ("start", "dtype", "device", "layers")),
+        _stepwise(
+            _grpo_units,
+            ("dtype", "device", "layers"),
+            (
+                Stated(0.18, 4.9e9, f"steps with all layers, {SHARED}"),
+                Stated(0.10, 4.1e9, f"the same step as the shipped policy's, {SHARED}", {"layers": 10}),
+            ),
+            lambda config: _base_of(config.start),
+            _grpo_besides,
+        ),
         policy_card.report,
         ("reward", "distinct"),
         _grpo_needs,
@@ -333,7 +388,7 @@ KINDS: tuple[Kind, ...] = (
             _zoo_size,
             _zoo_pace,
             ("workers",),
-            Stated(13_253 / 2, None, "the run that made the shipped models, on two CPU cores"),
+            (Stated(13_253 / 2, None, "the run that made the shipped models, on two CPU cores"),),
         ),
     ),
 )  # fmt: skip
