@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ from flowdesign.runs import folder_of, read_status
 CHECKPOINTS = ROOT / "checkpoints"
 HEAD = "policy.json"
 USUAL = ("policy_grpo", "policy_sft")  # the first of these that is there is used unless asked
+USUAL_DTYPE = "nf4"
 GROUPS = "group"  # an option that GRPO has and SFT lacks
 KEPT = 4  # policies, and pairs of them, that stay loaded
 Found = TypeVar("Found")
@@ -30,11 +32,13 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class Known:
-    """A policy on disk. `start` is the one that it was trained from, where that one is there too."""
+    """A policy on disk. `start` is the one that it was trained from, where that one is there too; `dtype`
+    how the base was held meanwhile, which is how it has to be held to say what was learned."""
 
     name: str
     folder: Path
     start: Path | None
+    dtype: str = USUAL_DTYPE
 
     @property
     def version(self) -> tuple[Path, int]:
@@ -48,7 +52,7 @@ class Policies:
     def __init__(self, models: Installed | None = None, root: Path = CHECKPOINTS) -> None:
         self.models, self.root = models, root
         self._lock = threading.Lock()
-        self._loaded: dict[Hashable, Any] = {}
+        self._loaded: dict[tuple[Hashable, ...], Any] = {}
 
     def all(self) -> list[Known]:
         """Those that are finished, the usual ones first."""
@@ -87,21 +91,23 @@ class Policies:
         """
         known = self.check(name, scale)
         with self._lock:
-            policy = self._policy(known.folder)
+            policy = self._policy(known.folder, known.dtype)
             if scale is None or known.start is None:
                 return policy
-            start = self._policy(known.start)
-            pair = self._once(("pair", id(start), id(policy)), lambda: _pair(start, policy))
+            start = self._policy(known.start, known.dtype)
+            key = known.dtype, id(start), id(policy)
+            pair = self._once(key, lambda: _pair(start, policy))
         return pair.at(scale)
 
-    def _policy(self, folder: Path) -> Any:
-        beside = next(iter(self._loaded.values()), None)
-        version = Known(folder.name, folder, None).version
+    def _policy(self, folder: Path, dtype: str) -> Any:
+        """Policies with the base held in the same way share it."""
+        beside = next((one for key, one in self._loaded.items() if key[0] == dtype), None)
+        key = dtype, *Known(folder.name, folder, None).version
         return self._once(
-            version, lambda: _load(folder, self.models, getattr(beside, "sft", beside))
+            key, lambda: _load(folder, dtype, self.models, getattr(beside, "sft", beside))
         )
 
-    def _once(self, key: Hashable, make: Callable[[], Found]) -> Found:
+    def _once(self, key: tuple[Hashable, ...], make: Callable[[], Found]) -> Found:
         """What was made before, else made now; the oldest goes when there are too many."""
         found: Found = self._loaded.pop(key, None) or make()
         self._loaded = dict([*self._loaded.items()][1 - KEPT :]) | {key: found}
@@ -113,23 +119,23 @@ def _known(folder: Path) -> Known | None:
     status = read_status(folder)
     if status is None or status.state != "finished":
         return None
-    try:
+    start, dtype = "", USUAL_DTYPE
+    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
         options = json.loads((folder / "config.json").read_text("utf-8"))
+        dtype = str(options.get("dtype", USUAL_DTYPE))
         start = options["start"] if GROUPS in options else ""  # SFT may go on from a policy, too
-    except (OSError, ValueError, TypeError, KeyError):
-        start = ""
     origin = folder_of(start) if isinstance(start, str) and start else None
     there = origin is not None and (origin / HEAD).exists()
-    return Known(folder.name, folder, origin if there else None)
+    return Known(folder.name, folder, origin if there else None, dtype)
 
 
-def _load(folder: Path, models: Installed | None, beside: Any) -> Any:
+def _load(folder: Path, dtype: Any, models: Installed | None, beside: Any) -> Any:
     from flowdesign.lm import WeightsNotFound
     from flowdesign.policy import Policy, PolicyError
     from flowdesign.tokens import VocabularyMismatch
 
     try:
-        return Policy.load(folder, models=models, beside=beside)
+        return Policy.load(folder, dtype, models=models, beside=beside)
     except (PolicyError, VocabularyMismatch, WeightsNotFound) as fault:
         raise BadRequest(f"The policy '{folder.name}' cannot be used: {fault}") from fault
 

@@ -63,6 +63,22 @@ def test_a_policy_speaks_alone_or_with_guidance(root: Path) -> None:
     assert guided.sample("a red star", 2, 0)[0].valid
 
 
+def test_a_policy_speaks_with_the_base_as_it_was_held_in_training(root: Path) -> None:
+    """One that learned beside the whole base does not speak with one in 4 bits; nor does its start."""
+    config = root / "better" / "config.json"
+    before = config.read_text()
+    config.write_text(json.dumps(json.loads(before) | {"dtype": "fp32"}))
+    try:
+        policies = Policies(known_assets(), root)
+        rough, better = policies.speaker("policy_sft"), policies.speaker("better")
+        guided = policies.speaker("better", 2.0)
+    finally:
+        config.write_text(before)
+    name = next(n for n, p in better.trunk.named_parameters() if "up_proj.base" in n)
+    bases = [dict(one.trunk.named_parameters())[name] for one in (rough, better, guided.pair.sft)]
+    assert not torch.equal(bases[0], bases[1]) and bases[1] is bases[2]
+
+
 def test_without_a_start_there_is_no_guidance(root: Path) -> None:
     policies = Policies(known_assets(), root)
     assert policies.speaker("policy_sft", 0.0) is policies.speaker("policy_sft")
