@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
+LOADING = "--dtype (nf4 takes the least), or start from a smaller language model, in another run (--run NAME)"
+
 
 class HardwareMissing(OSError):
     """The machine has no such device, or too little memory; the message says what to change."""

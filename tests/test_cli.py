@@ -254,7 +254,7 @@ def test_the_figures_of_a_policy_are_printed(
     status, out, _ = run(capsys, "sft", "--run", "mine", "--report")
     assert "200 sentences, 99.5% valid, 75.0% distinct" in out
     monkeypatch.setattr(
-        "flowdesign.sft.measuring.measure", lambda folder, threads: figures | {"step": 9}
+        "flowdesign.sft.measuring.measure", lambda folder, *how: figures | {"step": 9}
     )
     status, out, _ = run(capsys, "sft", "--run", "mine", "--measure", "--json")
     assert status == 0 and json.loads(out)["step"] == 9

@@ -18,6 +18,7 @@ from flowdesign import runs
 from flowdesign.catalog import known_assets
 from flowdesign.checkpoints import CHECKPOINT, optimiser_of
 from flowdesign.config import GRPOConfig
+from flowdesign.device import HardwareMissing
 from flowdesign.grpo import command, measuring
 from flowdesign.grpo import run as grpo
 from flowdesign.grpo.learning import Learner, parts_of
@@ -394,11 +395,30 @@ def test_what_is_missing_is_named(config: GRPOConfig, tmp_path: Path) -> None:
             next(grpo.train(wrong, tmp_path))
 
 
+@pytest.mark.parametrize(("place", "advice"), [("look", "--prompts"), ("sft_of", "--dtype")])
+def test_memory_that_runs_out_beside_a_step_is_told(
+    config: GRPOConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, advice: str
+) -> None:
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(grpo, place, full)
+    with pytest.raises(HardwareMissing, match=advice):
+        list(grpo.train(config, tmp_path))
+
+
+def test_an_interval_takes_two_prompts() -> None:
+    with pytest.raises(ValueError, match="judged"):
+        GRPOConfig(judged=1)
+
+
 @pytest.mark.parametrize("rate", [1e6, 1e30])
 def test_a_policy_that_says_nothing_any_more_is_told(
     config: GRPOConfig, tmp_path: Path, rate: float
 ) -> None:
     """Rates so high that what the policy gives after an update is no number."""
-    wild = config.model_copy(update={"lora_rate": rate, "rows_rate": rate, "warmup": 0, "updates": 1})
+    wild = config.model_copy(
+        update={"lora_rate": rate, "rows_rate": rate, "warmup": 0, "updates": 1}
+    )
     with pytest.raises(runs.NotANumber, match="--lora-rate"):
         list(grpo.train(wild, tmp_path))

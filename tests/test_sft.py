@@ -17,13 +17,14 @@ from toys import write_tiny_base
 from flowdesign.catalog import known_assets
 from flowdesign.checkpoints import CHECKPOINT
 from flowdesign.config import SFTConfig
+from flowdesign.device import HardwareMissing
 from flowdesign.policy import Anatomy, Policy, fingerprint
 from flowdesign.records import Record, RecordsError, Store, split_of_both, split_of_prompt
 from flowdesign.records.splits import split_of_workflow
 from flowdesign.reward.ensemble import RewardError
 from flowdesign.samples import read_samples
 from flowdesign.sampling import Unconstrained
-from flowdesign.sft import measuring, scored
+from flowdesign.sft import command, measuring, scored
 from flowdesign.sft import training as sft
 from flowdesign.sft.imported import pool_of
 from flowdesign.sft.looking import SHOWN, judge_of, look
@@ -164,7 +165,8 @@ def test_imported_graphs_are_learned_beside_random_ones(config: SFTConfig, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("prompts", "imported", "warm", "told"), [(4, 0.1, 0.0, 0), (2, 0.5, 0.3, 0.2), (3, 0.4, 0.4, 0.2)]
+    ("prompts", "imported", "warm", "told"),
+    [(4, 0.1, 0.0, 0), (2, 0.5, 0.3, 0.2), (3, 0.4, 0.4, 0.2)],
 )
 def test_shares_of_few_prompts_come_out_over_the_steps(
     config: SFTConfig, prompts: int, imported: float, warm: float, told: float
@@ -253,6 +255,8 @@ def test_without_imports_it_is_said_what_to_do(tmp_path: Path) -> None:
         pool_of(tmp_path / "run", str(tmp_path), GRAMMAR)
     with pytest.raises(ValueError, match="together at most 1"):
         SFTConfig(imported=0.6, warm=0.5)
+    with pytest.raises(RecordsError, match="shipped records were rendered here"):
+        pool_of(tmp_path / "run", scored.SHIPPED, GRAMMAR)
 
 
 def test_a_warm_run_goes_on_from_a_policy(
@@ -287,6 +291,35 @@ def test_figures_count_what_is_valid_and_what_differs(
     assert measuring.validity(policy, 3, constrained=True) == measuring.validity(
         policy, 3, constrained=True
     )
+
+
+def test_a_policy_is_measured_with_the_base_that_it_learned_with(
+    config: SFTConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = Policy.create(Anatomy(config.base, rank=4), models=known_assets())
+    asked: list[tuple[str, str]] = []
+
+    def load(folder: Path, dtype: str, device: str, models: Any = None) -> Policy:
+        asked.append((dtype, device))
+        return policy
+
+    monkeypatch.setattr(Policy, "load", load)
+    monkeypatch.setattr(measuring, "validity", lambda *_, **__: {})
+    monkeypatch.setattr(measuring, "fingerprint", lambda folder: "")
+    command.measure(config.model_copy(update={"dtype": "bf16", "device": "cuda"}), tmp_path)
+    assert asked == [("bf16", "cuda")]
+
+
+@pytest.mark.parametrize(("place", "advice"), [("look", "--prompts"), ("_start", "--dtype")])
+def test_memory_that_runs_out_beside_a_step_is_told(
+    config: SFTConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, advice: str
+) -> None:
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(sft, place, full)
+    with pytest.raises(HardwareMissing, match=advice):
+        list(sft.train(config, tmp_path))
 
 
 def test_it_learns(config: SFTConfig, tmp_path: Path) -> None:

@@ -45,7 +45,8 @@ class SFTConfig(RunConfig):
         description="share of the prompts that come with recorded workflows and are told their scores",
     )
     records: str = Field(
-        "", description="folder of the records of both, or shipped; empty is the usual one"
+        "",
+        description="folder of the records of both, or shipped for scored; empty is the usual one",
     )
     warm: float = Field(
         0.0, ge=0, le=1, description="share of the prompts whose workflows are searched for"
@@ -136,7 +137,7 @@ class GRPOConfig(RunConfig):
         10, ge=1, description="steps between two looks at validation prompts"
     )
     judged: int = Field(
-        64, ge=1, description="test prompts that the finished policy is measured on"
+        64, ge=2, description="test prompts that the finished policy is measured on"
     )
     save_every: int = Field(10, ge=1, description="steps between two checkpoints")
 

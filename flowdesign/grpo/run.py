@@ -26,7 +26,7 @@ from flowdesign import checkpoints
 from flowdesign.catalog import known_assets
 from flowdesign.checkpoints import Place, optimiser_of
 from flowdesign.config import GRPOConfig, Step
-from flowdesign.device import minding_memory
+from flowdesign.device import LOADING, minding_memory
 from flowdesign.grpo.learning import Learner, parts_of
 from flowdesign.grpo.measuring import write_measured
 from flowdesign.grpo.objective import SMALLEST_SPREAD, advantages, contrasted
@@ -58,7 +58,8 @@ def train(config: GRPOConfig, folder: Path) -> Steps:
     and runs.RunConflict where the SFT policy or the ensemble has changed since the run began.
     """
     torch.set_num_threads(config.threads)
-    bound, sft = bound_of(config), sft_of(config)
+    with minding_memory(LOADING):
+        bound, sft = bound_of(config), sft_of(config)
     start, reward = folder_of(config.start), folder_of(config.reward)
     check_origin(folder, {"start": policy_digest(start), "reward": reward_digest(reward)})
     learner = learner_of(config, sft)
@@ -78,8 +79,8 @@ def train(config: GRPOConfig, folder: Path) -> Steps:
             "--at-once and the run goes on, or start another (--run NAME) with lower --prompts or --group"
         ):
             metrics = step(learner, bound.afresh(), index, known)
-        if (index + 1) % config.evaluate_every == 0 or index + 1 == config.steps:
-            metrics |= look(bound.afresh(), policy, prompts, known, folder, index)
+            if (index + 1) % config.evaluate_every == 0 or index + 1 == config.steps:
+                metrics |= look(bound.afresh(), policy, prompts, known, folder, index)
         try:
             yield Step(index, config.steps, metrics)
         except GeneratorExit:

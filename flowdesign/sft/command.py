@@ -33,7 +33,8 @@ def measure(config: SFTConfig, folder: Path) -> None:
     """Measure a policy and keep the figures beside it."""
     from flowdesign.sft.measuring import measure
 
-    runs.write_figures(folder, measure(folder, config.threads))
+    figures = measure(folder, config.threads, config.dtype, config.device)
+    runs.write_figures(folder, figures)
 
 
 def tell(figures: Mapping[str, Any]) -> str:

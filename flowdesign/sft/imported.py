@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 from flowdesign.records import DATA, IMPORTED, RecordsError, Store, StoredRecord, is_store
+from flowdesign.reward.data import SHIPPED
 from flowdesign.runs import replace_text
 from flowdesign.tokens import Automaton, UnknownToken, parse_sentence, sentence_text
 
@@ -30,6 +31,11 @@ def pool_of(folder: Path, records: str, language: Automaton) -> Pool:
     if path.exists():
         kept = map(json.loads, path.read_text("utf-8").splitlines())
         return _grouped((one["prompt"], parse_sentence(one["sentence"])) for one in kept)
+    if records == SHIPPED:
+        raise RecordsError(
+            "The shipped records were rendered here, none was imported: name a folder of your own with "
+            "--records, or leave --imported at 0."
+        )
     place = Path(records) if records else DATA
     if not is_store(place):
         raise RecordsError(f"There are no records in {place} to learn imported graphs from.")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from flowdesign.catalog import known_assets
+from flowdesign.lm import Dtype
 from flowdesign.policy import Policy, fingerprint
 from flowdesign.runs import measured_now, read_status
 from flowdesign.sft.training import any_prompt
@@ -17,14 +18,16 @@ UNDER_GRAMMAR, FREE = 2000, 500  # how many sentences are measured
 FOR_ONE_PROMPT = 25  # sentences
 
 
-def measure(folder: Path, threads: int = 1) -> dict[str, Any]:
+def measure(
+    folder: Path, threads: int = 1, dtype: Dtype = "nf4", device: str = "cpu"
+) -> dict[str, Any]:
     """Figures of the policy in `folder`: how many of its sentences are workflows, and differ.
 
     `grammar` is sampled under the automaton, `free` without it. The figures belong to the weights
     whose `fingerprint` they carry.
     """
     torch.set_num_threads(threads)
-    policy = Policy.load(folder, models=known_assets())
+    policy = Policy.load(folder, dtype, device, known_assets())
     status = read_status(folder)
     return {
         "grammar": validity(policy, UNDER_GRAMMAR, constrained=True),

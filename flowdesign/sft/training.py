@@ -34,7 +34,7 @@ from flowdesign.catalog import known_assets
 from flowdesign.checkpoints import Place, optimiser_of, restore, save
 from flowdesign.config import SFTConfig, Step
 from flowdesign.descent import descend, set_rates
-from flowdesign.device import minding_memory
+from flowdesign.device import LOADING, minding_memory
 from flowdesign.elsewhere import other_prompt
 from flowdesign.heldout import to_learn_from
 from flowdesign.policy import Anatomy, Policy, grammar_mask
@@ -91,9 +91,10 @@ def train(config: SFTConfig, folder: Path) -> Steps:
     """
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    policy = _start(config)
+    with minding_memory(LOADING):
+        policy = _start(config)
+        judge = judge_of(config)
     policy.hold_below(config.layers)
-    judge = judge_of(config)
     bound = judge if config.warm else None
     check_origin(folder, _origin(config))
     made = _made(config, folder, policy.automaton)
@@ -102,8 +103,8 @@ def train(config: SFTConfig, folder: Path) -> Steps:
         with minding_memory("--prompts or --sentences in another run (--run NAME)"):
             data = batch(config, index, policy.automaton, bound, made)
             metrics = update(policy, optimiser, config, index, data)
-        if (index + 1) % config.evaluate_every == 0 or index + 1 == config.steps:
-            metrics |= look(policy, judge, folder, index)
+            if (index + 1) % config.evaluate_every == 0 or index + 1 == config.steps:
+                metrics |= look(policy, judge, folder, index)
         try:
             yield Step(index, config.steps, metrics)
         except GeneratorExit:
