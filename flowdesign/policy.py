@@ -118,7 +118,8 @@ class Policy(Speaker):
         """A policy that has learned nothing yet. LoRA starts from torch's global seed.
 
         `models` is what its sentences may name, by default what is installed. Where it is of the same
-        base as the policy `beside`, the two hold its weights once.
+        base as the policy `beside`, the two hold its weights once. Raises PolicyError, lm.WeightsNotFound,
+        device.HardwareMissing.
         """
         if beside is not None and beside.anatomy.base == anatomy.base:
             trunk, tokenizer = beside.twin().trunk.unload(), beside.tokenizer
@@ -126,7 +127,13 @@ class Policy(Speaker):
             trunk, tokenizer = lm.load_base(anatomy.base, dtype, device)
         words = trunk.get_input_embeddings().weight.detach()
         rows = rows_from_words(vocabulary, words, tokenizer).to(device)
-        lora = get_peft_model(trunk, lora_of(anatomy.rank))
+        try:
+            lora = get_peft_model(trunk, lora_of(anatomy.rank))
+        except ValueError as error:  # peft finds nothing to put it on
+            raise PolicyError(
+                f"No policy can be made of '{anatomy.base}': it has no {', '.join(PROJECTIONS)}, which "
+                "language models such as Llama, Qwen and SmolLM have. Name one of these (--base)."
+            ) from error
         return cls(lora, tokenizer, rows, anatomy, vocabulary, models or installed())
 
     @classmethod
@@ -152,7 +159,7 @@ class Policy(Speaker):
             try:
                 fill(load_file(folder / name))
             except (SafetensorError, RuntimeError) as error:  # cut short; other shapes
-                raise PolicyError(f"{folder / name} cannot be used: {error}") from error
+                raise PolicyError(f"{folder / name} cannot be used: {_briefly(error)}") from error
         return policy
 
     def save(self, folder: Path) -> None:
@@ -348,6 +355,13 @@ def grammar_mask(sentences: Sequence[Sequence[int]], language: Language, tokens:
 def lora_of(rank: int) -> LoraConfig:
     """LoRA (arXiv 2106.09685) with scale 2 on every attention and MLP projection."""
     return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=list(PROJECTIONS))
+
+
+def _briefly(error: Exception) -> str:
+    """What is wrong, with the first of the weights that do not fit: torch lists those of all layers."""
+    first, *others = (line.strip() for line in str(error).splitlines())
+    more = f" And {len(others) - 1} more." if len(others) > 1 else ""
+    return " ".join([first, *others[:1]]) + more
 
 
 def _fill_lora(trunk: Any, weights: Mapping[str, Tensor]) -> None:

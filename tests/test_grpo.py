@@ -349,6 +349,8 @@ def test_a_run_says_how_it_goes_and_keeps_samples(config: GRPOConfig, tmp_path: 
     runs.prepare(tmp_path, config)
     runs.execute(tmp_path, lambda folder: grpo.train(config, folder))
     rows = runs.read_metrics(tmp_path)
+    logged = (tmp_path / "log.txt").read_text()  # both take minutes in which no step is made
+    assert "compared with, on 3 prompts" in logged and "on 3 test prompts" in logged
     always = {
         "reward", "mean", "prompt_gain", "flat_groups", "distinct", "divergence", "entropy",
         "clipped", "grad_norm", "loss", "entropy_weight", "prompt_share", "fixed",
@@ -405,6 +407,11 @@ def test_memory_that_runs_out_beside_a_step_is_told(
     monkeypatch.setattr(grpo, place, full)
     with pytest.raises(HardwareMissing, match=advice):
         list(grpo.train(config, tmp_path))
+
+
+def test_a_device_that_is_not_there_is_told(config: GRPOConfig, tmp_path: Path) -> None:
+    with pytest.raises(HardwareMissing, match="no device 'gpu' on this machine"):
+        list(grpo.train(config.model_copy(update={"device": "gpu"}), tmp_path))
 
 
 def test_an_interval_takes_two_prompts() -> None:

@@ -417,7 +417,16 @@ def test_an_adapter_of_another_base_is_told(saved: Path) -> None:
 def test_the_weights_of_another_anatomy_are_told(saved: Path) -> None:
     head = json.loads((saved / "policy.json").read_text())
     (saved / "policy.json").write_text(json.dumps(head | {"rank": 5}))
-    with pytest.raises(PolicyError, match="cannot be used"):
+    with pytest.raises(PolicyError, match="cannot be used") as told:
+        Policy.load(saved, models=known_assets())
+    assert "size mismatch" in str(told.value) and "27 more" in str(told.value)
+    assert len(str(told.value)) < 500  # each of all layers' weights does not fit
+
+
+def test_a_base_that_is_no_language_model_of_this_kind_is_told(saved: Path, encoder: str) -> None:
+    head = json.loads((saved / "policy.json").read_text())
+    (saved / "policy.json").write_text(json.dumps(head | {"base": encoder}))
+    with pytest.raises(PolicyError, match="has no q_proj"):
         Policy.load(saved, models=known_assets())
 
 

@@ -13,6 +13,7 @@ step says how much of the reward depends on the prompt, and each look compares w
 from __future__ import annotations
 
 import json
+import logging
 import random
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -44,6 +45,7 @@ from flowdesign.sampling import roll
 from flowdesign.search import Sentence
 from flowdesign.tokens import sentence_text
 
+log = logging.getLogger(__name__)
 YARDSTICKS = "yardsticks.json"
 VALIDATION, EACH = 32, 4  # prompts of a look, and samples for each
 SHOWN = 6  # samples of a look that are kept
@@ -88,6 +90,7 @@ def train(config: GRPOConfig, folder: Path) -> Steps:
             raise
         if (index + 1) % config.save_every == 0 or index + 1 == config.steps:
             keep(index + 1)
+    log.info("all steps are done; measuring the policy on %d test prompts", config.judged)
     write_measured(policy, sft, bound, folder, config.judged)
 
 
@@ -177,6 +180,7 @@ def _measured(
     if path.exists():
         stored = json.loads(path.read_text("utf-8"))
         return Yardsticks(**stored | {"sentence": tuple(stored["sentence"])})
+    log.info("measuring what the policy is compared with, on %d prompts", len(prompts))
     found = yardsticks(bound.afresh(), sft, prompts, seed)
     replace_text(path, json.dumps(asdict(found), indent=2) + "\n")
     return found

@@ -18,6 +18,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
+from flowdesign.device import check_device
 from flowdesign.lm import WeightsNotFound, resolve
 
 Tuning = Literal["lora", "full", "frozen"]
@@ -45,7 +46,8 @@ class Encoder(nn.Module):
 
     @classmethod
     def load(cls, name: str, device: str = "cpu") -> Encoder:
-        """Load an encoder without dropout. Raises flowdesign.lm.WeightsNotFound."""
+        """Load an encoder without dropout. Raises lm.WeightsNotFound, device.HardwareMissing."""
+        check_device(device)
         place = resolve(name)
         try:
             tokenizer = AutoTokenizer.from_pretrained(place)
