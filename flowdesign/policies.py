@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from flowdesign.catalog import ROOT, Installed, suggest
 from flowdesign.request import BadRequest
-from flowdesign.runs import folder_of, read_status
+from flowdesign.runs import ORIGIN, folder_of, read_status
 
 CHECKPOINTS = ROOT / "checkpoints"
 HEAD = "policy.json"
@@ -92,11 +92,11 @@ class Policies:
         known = self.check(name, scale)
         with self._lock:
             policy = self._policy(known.folder, known.dtype)
-            if scale is None or known.start is None:
+            if scale in (None, 1.0) or known.start is None:
                 return policy
             start = self._policy(known.start, known.dtype)
             key = known.dtype, id(start), id(policy)
-            pair = self._once(key, lambda: _pair(start, policy))
+            pair = self._once(key, lambda: _pair(known, start, policy))
         return pair.at(scale)
 
     def _policy(self, folder: Path, dtype: str) -> Any:
@@ -140,10 +140,25 @@ def _load(folder: Path, dtype: Any, models: Installed | None, beside: Any) -> An
         raise BadRequest(f"The policy '{folder.name}' cannot be used: {fault}") from fault
 
 
-def _pair(sft: Any, grpo: Any) -> Any:
+def _pair(known: Known, sft: Any, grpo: Any) -> Any:
     from flowdesign.guidance import Pair
 
+    _check_origin(known)
     try:
         return Pair(sft, grpo)
     except ValueError as fault:
         raise BadRequest(str(fault)) from fault
+
+
+def _check_origin(known: Known) -> None:
+    """Raises BadRequest where the folder that a policy was trained from holds another one by now."""
+    from flowdesign.policy import fingerprint
+
+    origin = known.folder / ORIGIN
+    if known.start is None or not origin.exists():
+        return
+    if json.loads(origin.read_text("utf-8")).get("start") != fingerprint(known.start):
+        raise BadRequest(
+            f"'{known.start.name}' is another policy than '{known.name}' was made from, so there is no "
+            "guidance between them: take a scale of 1, or another policy."
+        )

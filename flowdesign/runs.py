@@ -46,6 +46,7 @@ from flowdesign.config import ConfigT, RunConfig, Step, load, save
 State = Literal["running", "stopped", "finished", "failed", "crashed"]
 Steps = Generator[Step, None, None]
 Work = Callable[[Path], Steps]
+ORIGIN = "origin.json"
 LOCK_PATIENCE = 2.0  # seconds; a reader that probes the lock holds it for an instant
 
 
@@ -80,7 +81,7 @@ class Status:
 
 def check_origin(folder: Path, digests: Mapping[str, str]) -> None:
     """Note what a run is made from, by option. Raises RunConflict where it goes on from something else."""
-    path = folder / "origin.json"
+    path = folder / ORIGIN
     if not digests:
         return
     if not path.exists():

@@ -10,7 +10,7 @@ from toys import write_tiny_base
 from flowdesign.catalog import known_assets
 from flowdesign.guidance import Guided
 from flowdesign.policies import Policies
-from flowdesign.policy import Anatomy, Policy
+from flowdesign.policy import Anatomy, Policy, fingerprint
 from flowdesign.request import BadRequest
 
 
@@ -77,6 +77,24 @@ def test_a_policy_speaks_with_the_base_as_it_was_held_in_training(root: Path) ->
     name = next(n for n, p in better.trunk.named_parameters() if "up_proj.base" in n)
     bases = [dict(one.trunk.named_parameters())[name] for one in (rough, better, guided.pair.sft)]
     assert not torch.equal(bases[0], bases[1]) and bases[1] is bases[2]
+
+
+def test_guidance_is_from_the_very_policy_that_it_was_trained_from(root: Path) -> None:
+    """A run that was deleted leaves its name to another."""
+    origin = root / "better" / "origin.json"
+    policies = Policies(known_assets(), root)
+    try:
+        origin.write_text(json.dumps({"start": fingerprint(root / "policy_sft")}))
+        assert isinstance(policies.speaker("better", 2.0), Guided)
+        origin.write_text(json.dumps({"start": fingerprint(root / "better")}))
+        with pytest.raises(
+            BadRequest, match="'policy_sft' is another policy than 'better' was made"
+        ):
+            Policies(known_assets(), root).speaker("better", 2.0)
+        other = Policies(known_assets(), root)
+        assert other.speaker("better", 1.0) is other.speaker("better")
+    finally:
+        origin.unlink()
 
 
 def test_without_a_start_there_is_no_guidance(root: Path) -> None:

@@ -125,7 +125,7 @@ def batch(
     what people made or was scored, where shares are `imported` and `scored`."""
     made = made or Made()
     rng = random.Random(f"sft/{config.seed}/{index}")
-    warm, imports, scores = shared(
+    warm, imports, scores = _shared(
         config.prompts, (config.warm, config.imported, config.scored), index
     )
     prompts = [any_prompt(rng) for _ in range(config.prompts - warm - imports - scores)]
@@ -146,7 +146,7 @@ def batch(
     return Batch(repeated + sought, plain + sentences, reward)
 
 
-def shared(prompts: int, shares: Sequence[float], index: int) -> list[int]:
+def _shared(prompts: int, shares: Sequence[float], index: int) -> list[int]:
     """How many of a step's prompts each share gets: over the steps as much as it says, however few there
     are in a step, and together never more than there are."""
     offset = index * GOLDEN % 1  # spread evenly, so that what is less than a prompt adds up
