@@ -14,8 +14,9 @@ from reward_toys import toy_records, true_score
 from run_toys import check_that_it_goes_on_exactly, check_that_kills_lose_nothing
 from toys import write_tiny_base
 
+from flowdesign import runs
 from flowdesign.catalog import known_assets
-from flowdesign.checkpoints import CHECKPOINT
+from flowdesign.checkpoints import CHECKPOINT, optimiser_of
 from flowdesign.config import SFTConfig
 from flowdesign.device import HardwareMissing
 from flowdesign.policy import Anatomy, Policy, fingerprint
@@ -291,6 +292,30 @@ def test_figures_count_what_is_valid_and_what_differs(
     assert measuring.validity(policy, 3, constrained=True) == measuring.validity(
         policy, 3, constrained=True
     )
+
+
+def test_the_gradient_does_not_depend_on_how_much_is_in_memory(config: SFTConfig) -> None:
+    """Neither with sentences of different lengths nor with a prompt that comes twice."""
+    policy = Policy.create(Anatomy(config.base, 4), "fp32", models=known_assets())
+    data = sft.batch(config.model_copy(update={"prompts": 3, "sentences": 3}), 0, GRAMMAR)
+    data = sft.Batch([*data.prompts, data.prompts[0]], [*data.sentences, data.sentences[4]])
+    found = []
+    for at_once in (0, 1, 2):
+        optimiser = optimiser_of(policy, 1e-3, 1e-3)
+        optimiser.step = lambda: None  # type: ignore[method-assign,assignment]
+        parts = config.model_copy(update={"at_once": at_once})
+        told = sft.update(policy, optimiser, parts, 0, data)
+        found.append(([w.grad.clone() for w in policy.trainable().values()], told))
+    assert any(float(gradient.abs().max()) > 1e-4 for gradient in found[0][0])
+    for gradients, told in found[1:]:
+        assert told == pytest.approx(found[0][1], rel=1e-4)
+        for one, other in zip(gradients, found[0][0], strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
+
+
+def test_a_run_goes_on_with_less_in_memory(config: SFTConfig, tmp_path: Path) -> None:
+    runs.prepare(tmp_path, config)
+    runs.prepare(tmp_path, config.model_copy(update={"at_once": 1}))
 
 
 def test_a_policy_is_measured_with_the_base_that_it_learned_with(

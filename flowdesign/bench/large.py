@@ -52,7 +52,7 @@ def measure(quick: bool, say: Say) -> Measured:
     rows = [_measured(name, way, device, 1 if quick else STEPS, say) for name, way in ways.items()]
     note = (
         f"{count / 1e9:.2f} billion random weights in NF4 on {device_name(device)}, {PROMPTS} prompts x {GROUP} "
-        f"workflows, gradients of {AT_ONCE} prompts at a time in GRPO"
+        f"workflows, gradients of {AT_ONCE} prompts at a time"
     )
     missing = () if sizes is LLAMA_8B else ("not of real size: that takes a GPU",)
     return Measured(rows, (note, *missing))
@@ -87,7 +87,9 @@ def _sft(policy: Policy, device: str) -> Take:
     from flowdesign.checkpoints import optimiser_of
     from flowdesign.sft.training import batch, update
 
-    config = build(SFTConfig, {"prompts": PROMPTS, "sentences": GROUP, "device": device})
+    config = build(
+        SFTConfig, {"prompts": PROMPTS, "sentences": GROUP, "at_once": AT_ONCE, "device": device}
+    )
     optimiser = optimiser_of(policy, config.lora_rate, config.rows_rate)
 
     def step(index: int) -> None:

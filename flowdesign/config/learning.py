@@ -16,7 +16,7 @@ class SFTConfig(RunConfig):
     found for its prompt by search under a reward ensemble: a warm start for GRPO, not in the paper.
     """
 
-    incidental: ClassVar[frozenset[str]] = RunConfig.incidental | {"save_every"}
+    incidental: ClassVar[frozenset[str]] = RunConfig.incidental | {"save_every", "at_once"}
 
     run: RunName = Field("my_policy", description="name of the folder under checkpoints/")
     start: str = Field(
@@ -30,6 +30,9 @@ class SFTConfig(RunConfig):
     steps: int = Field(220, ge=1, description="optimiser steps")
     prompts: int = Field(4, ge=1, description="prompts in a step")
     sentences: int = Field(8, ge=1, description="random workflows for each prompt")
+    at_once: int = Field(
+        0, ge=0, description="prompts whose workflows are in memory at once; 0 is all"
+    )
     rank: int = Field(16, ge=1, description="LoRA rank of a new one")
     lora_rate: float = Field(1e-3, gt=0, description="peak learning rate of the LoRA weights")
     rows_rate: float = Field(3e-3, gt=0, description="peak learning rate of the new token rows")

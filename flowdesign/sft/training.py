@@ -21,7 +21,7 @@ checkpoint is weights, optimiser state and a number, and a resumed run repeats n
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -52,6 +52,10 @@ from flowdesign.sft.looking import judge_of, look
 from flowdesign.sft.scored import Scored
 from flowdesign.tokens import Automaton, random_sentence
 
+MEMORY = (  # what to lower where it does not suffice
+    "--at-once (1 takes the least) and the run goes on, or start another (--run NAME) with lower --prompts or "
+    "--sentences"
+)
 GOLDEN = (5**0.5 - 1) / 2  # its multiples are spread most evenly between whole numbers
 SCENE_SHARE = 0.7  # of the prompts; the rest is of the world outside the miniature
 
@@ -64,6 +68,15 @@ class Batch:
     prompts: list[str]
     sentences: list[tuple[int, ...]]
     reward: float | None = None
+
+    def parts(self, at_once: int) -> Iterator[tuple[list[str], list[tuple[int, ...]]]]:
+        """Prompts and sentences of so many prompts at a time, of all for 0."""
+        names = list(dict.fromkeys(self.prompts))
+        size = at_once or len(names)
+        for first in range(0, len(names), size):
+            some = set(names[first : first + size])
+            places = [place for place, prompt in enumerate(self.prompts) if prompt in some]
+            yield [self.prompts[place] for place in places], [self.sentences[p] for p in places]
 
 
 @dataclass(frozen=True)
@@ -100,7 +113,7 @@ def train(config: SFTConfig, folder: Path) -> Steps:
     made = _made(config, folder, policy.automaton)
     optimiser = optimiser_of(policy, config.lora_rate, config.rows_rate)
     for index in range(restore(folder, policy, optimiser).done, config.steps):
-        with minding_memory("--prompts or --sentences in another run (--run NAME)"):
+        with minding_memory(MEMORY):
             data = batch(config, index, policy.automaton, bound, made)
             metrics = update(policy, optimiser, config, index, data)
             if (index + 1) % config.evaluate_every == 0 or index + 1 == config.steps:
@@ -195,13 +208,18 @@ def update(
     index: int,
     data: Batch,
 ) -> dict[str, float]:
-    """One optimiser step on the data of step `index`."""
-    logits = policy.logits(data.prompts, data.sentences)
-    loss, lawless = losses(logits, data.sentences, policy.automaton)
+    """One optimiser step on the data of step `index`: each token weighs the same, however much of them is in
+    memory at once."""
     optimiser.zero_grad()
-    (loss + config.grammar_weight * lawless).backward()
+    told = {"loss": 0.0, "lawless": 0.0}
+    total = sum(map(len, data.sentences))
+    for prompts, sentences in data.parts(config.at_once):
+        share = sum(map(len, sentences)) / total
+        loss, lawless = losses(policy.logits(prompts, sentences), sentences, policy.automaton)
+        (share * (loss + config.grammar_weight * lawless)).backward()
+        told["loss"] += share * loss.item()
+        told["lawless"] += share * lawless.item()
     set_rates(optimiser, rate(config, index))
-    told = {"loss": loss.item(), "lawless": lawless.item()}
     if data.reward is not None:
         told["reward"] = data.reward
     weights = policy.trainable().values()

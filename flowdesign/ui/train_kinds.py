@@ -251,7 +251,7 @@ KINDS: tuple[Kind, ...] = (
                 "these are ComfyGen's base and rank, the others our own choice",
                 {
                     "base": "meta-llama/Llama-3.1-8B-Instruct", "device": "cuda", "steps": 3907,
-                    "prompts": 16, "sentences": 8, "lora_rate": 2e-4, "rows_rate": 1e-3,
+                    "prompts": 16, "sentences": 8, "at_once": 4, "lora_rate": 2e-4, "rows_rate": 1e-3,
                     "warmup": 100, "save_every": 100,
                 },
             ),
