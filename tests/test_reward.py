@@ -295,6 +295,21 @@ def test_votes_alone_can_teach(config: RewardConfig, records: list[Record]) -> N
     assert np.mean(told[-5:]) < 0.8 * np.mean(told[:5])
 
 
+def test_a_step_takes_some_prompts_of_those_whose_workflows_score_best(
+    config: RewardConfig, table: Table
+) -> None:
+    """The fifth with the highest mean score is met more often than the others, if it is asked for."""
+    lessons = Lessons.of(table, table.training)
+    scores = (lessons.total[:, 0] / lessons.count[:, 0]).numpy()
+
+    def met(promising: int) -> float:
+        some = config.model_copy(update={"promising": promising, "prompts": 2, "bootstrap": "none"})
+        trainee = Trainee(some, 0, RewardModel(Encoder.load(config.encoder), _shape()), lessons)
+        return float(np.mean([scores[trainee.batch(index)].mean() for index in range(60)]))
+
+    assert met(2) > met(0) + 0.1
+
+
 def test_the_average_follows_the_weights_and_is_what_is_judged(
     config: RewardConfig, table: Table
 ) -> None:

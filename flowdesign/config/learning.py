@@ -148,8 +148,9 @@ class GRPOConfig(RunConfig):
 class RewardConfig(RunConfig, WeightConfig):
     """The reward ensemble: predicts the scores of an image from prompt and workflow (paper, step 2.1).
 
-    A step is, for each member, `prompts` prompts with up to `workflows` of their workflows. Members
-    differ in their seed, their bootstrap sample and their random prior, and share no trained weight.
+    A step is, for each member, `prompts` prompts with up to `workflows` of their workflows, and
+    `promising` more of those whose workflows score best. Members differ in their seed, their
+    bootstrap sample and their random prior, and share no trained weight.
     """
 
     incidental: ClassVar[frozenset[str]] = RunConfig.incidental | {
@@ -192,6 +193,9 @@ class RewardConfig(RunConfig, WeightConfig):
     device: str = Field("cpu", description="torch device")
     steps: int = Field(1250, ge=1, description="optimiser steps of a member")
     prompts: int = Field(16, ge=1, description="prompts in a step")
+    promising: int = Field(
+        8, ge=0, description="more of them, of the fifth of prompts whose workflows score best"
+    )
     workflows: int = Field(9, ge=1, description="workflows of each prompt in a step")
     rate: float = Field(3e-3, gt=0, description="peak learning rate of the reader")
     encoder_rate: float = Field(2e-4, gt=0, description="peak learning rate of the encoder")

@@ -7,6 +7,7 @@ a resumed run repeats no step and skips none.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from flowdesign.sampling import padded
 
 CHUNKS = 3  # parts of a batch, by length of the sentences, so that little is padding
 SMALLEST_GAP = 1e-5  # between scores that have an order
+PROMISING = 0.2  # share of the prompts that `RewardConfig.promising` chooses from
 RAW_WEIGHT = 0.25  # of a raw scorer in the loss, beside 1 for the combined score
 
 
@@ -117,14 +119,24 @@ class Trainee:
         self._of_prompt: dict[int, list[int]] = {}
         for pair in np.flatnonzero(self.weights).tolist():
             self._of_prompt.setdefault(int(lessons.prompt[pair]), []).append(pair)
+        self._promising = self._best_prompts()
+
+    def _best_prompts(self) -> list[int]:
+        """The prompts whose workflows score best on average. They have what a policy says, where that was rendered
+        too; random workflows are mostly poor, and what makes a good one better drowns in them."""
+        scores = (self.lessons.total[:, 0] / self.lessons.count[:, 0]).cpu().numpy()
+        means = {prompt: scores[pairs].mean() for prompt, pairs in self._of_prompt.items()}
+        best = sorted(means, key=lambda prompt: (-means[prompt], prompt))
+        return sorted(best[: math.ceil(PROMISING * len(best))])
 
     def batch(self, index: int) -> list[int]:
-        """The pairs of step `index`: some workflows of some prompts."""
+        """The pairs of step `index`: some workflows of some prompts, and of some of the most promising."""
         rng = random.Random(f"reward/{self.config.seed}/{self.member}/{index}")
         prompts = sorted(self._of_prompt)
         chosen = rng.sample(prompts, min(self.config.prompts, len(prompts)))
+        chosen += rng.sample(self._promising, min(self.config.promising, len(self._promising)))
         found = []
-        for prompt in chosen:
+        for prompt in dict.fromkeys(chosen):
             pairs = self._of_prompt[prompt]
             found += rng.sample(pairs, min(self.config.workflows, len(pairs)))
         return found
