@@ -1,4 +1,4 @@
-// Keyboard shortcuts, and files dropped anywhere on the page. Runs once, in the page's head.
+// Keyboard shortcuts, sliders by keyboard, and files dropped anywhere on the page. Runs once, in the page's head.
 {
   const shortcuts = (event) => {
     if (event.key === "Escape") return ["fd-cancel", "fd-ab-cancel"];
@@ -13,6 +13,16 @@
     if (!button) return;
     event.preventDefault();
     button.click();
+  });
+
+  // Gradio's sliders tell only of a pointer that lets go. Keys that move one do as much, once they rest.
+  let resting;
+  document.addEventListener("keyup", (event) => {
+    const moves = /^(Arrow|Page|Home|End)/.test(event.key) && event.target.type === "range";
+    if (!moves) return;
+    clearTimeout(resting);
+    const tell = () => event.target.dispatchEvent(new PointerEvent("pointerup", { bubbles: true }));
+    resting = setTimeout(tell, 400);
   });
 
   const carriesFiles = (event) =>

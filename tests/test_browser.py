@@ -186,6 +186,26 @@ def test_the_keyboard_alone_is_enough(toys: Toys, visit: Callable[..., Any]) -> 
     assert "Workflow of design 1, scrolls sideways" in seen
 
 
+@pytest.mark.slow
+@needs_policy
+@needs_models
+def test_arrow_keys_on_the_guidance_slider_design_again(
+    serve: Callable[..., str], served_folder: Path, visit: Callable[..., Any]
+) -> None:
+    """Also by keyboard the slider is live: once the keys rest, there is a design at the new scale."""
+    opening: Future[Studio] = Future()
+    opening.set_result(open_studio(served_folder))
+    page = visit(serve(opening))
+    set_count(page, 1)
+    page.fill(PROMPT, "a red star, outline style")
+    page.click(DESIGN)
+    wait_status(page, "1 design", seconds=120)
+    page.focus("#fd-guidance input[type=range]")
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_selector(".fd-scale:has-text('1.5')", timeout=60_000)
+
+
 def test_escape_stops_the_work_within_a_second(toys: Toys, visit: Callable[..., Any]) -> None:
     toys.pace(0.05, steps=200)
     page = visit(toys.address)
