@@ -15,7 +15,16 @@ from flowdesign.catalog import CatalogError
 from flowdesign.collect.again import again
 from flowdesign.collect.pictures import pictures
 from flowdesign.commands import designing, training
-from flowdesign.commands.answers import UsageError, act, add_json, any_letter, quiet, show, tell, telling
+from flowdesign.commands.answers import (
+    UsageError,
+    act,
+    add_json,
+    any_letter,
+    quiet,
+    show,
+    tell,
+    telling,
+)
 from flowdesign.config import (
     ConfigError,
     EvaluateConfig,

@@ -15,6 +15,7 @@ from typing import Any
 from flowdesign import comfy
 from flowdesign.catalog import Installed, installed
 from flowdesign.comfy.foreign import WIDGETS
+from flowdesign.comfy.replacing import DATE
 from flowdesign.nodes import NODES
 from flowdesign.tokens import NotInLanguage, encode, sentence_text
 from flowdesign.workflow import Problem, bind, canonical, show
@@ -77,7 +78,7 @@ def _to_report(path: Path, models: Installed) -> Converted:
     found = comfy.read_file(path, models)
     known = found.workflow is not None
     graph, problems = (found.graph, []) if known else comfy.read_graph(path)
-    lines = [*_counted(graph), *(f"  {each.message}" for each in problems)]
+    lines = [*_counted(graph), *_dates(graph), *(f"  {each.message}" for each in problems)]
     if found.workflow is None or found.problems:
         more = (each.message for each in found.problems if each not in problems)
         lines += ["It cannot be rendered here:", *(f"  {message}" for message in more)]
@@ -101,6 +102,14 @@ def _to_diffusers(path: Path, models: Installed) -> Converted:
 
     made = write_script(found.workflow, found.prompt, found.seed, models)
     return Converted(made.text, made.problems)
+
+
+def _dates(graph: Mapping[str, Any]) -> Iterator[str]:
+    """What ComfyUI's browser side puts in when someone runs the workflow, so that it is nowhere written."""
+    texts = {t for node in graph.values() for t in node["inputs"].values() if isinstance(t, str)}
+    if dates := sorted({found[0] for text in texts for found in DATE.finditer(text)}):
+        named = ", ".join(map(show, dates[:MOST_NAMED]))
+        yield f"  {named} stays as it is: only ComfyUI's browser side writes the date of a run there"
 
 
 def _counted(graph: Mapping[str, Any]) -> list[str]:

@@ -196,3 +196,13 @@ def test_a_terminal_may_lack_letters(
     printed.flush()
     found = printed.buffer.getvalue().decode("utf-8")  # type: ignore[attr-defined]
     assert form != "diffusers" or prompt.encode("ascii", "backslashreplace").decode() in found
+
+
+def test_a_report_names_the_dates_that_only_a_browser_writes(tmp_path: Path) -> None:
+    path, bound = tmp_path / "a.json", to_ui(BOUND)
+    saver = next(each for each in bound["nodes"] if each["type"] == "SaveImage")
+    saver["widgets_values"] = ["%date:yyyy-MM-dd%/%KSampler.seed%"]
+    path.write_text(json.dumps(bound))
+    report = convert(path, "report", KNOWN)
+    assert "'%date:yyyy-MM-dd%' stays as it is" in report.text and not report.problems
+    assert '"%date:yyyy-MM-dd%/7"' in convert(path, "api", KNOWN).text

@@ -2,6 +2,7 @@
 
 Facts only, for reading files: no defaults, no ranges. A name that ends in * is a seed, whose value is followed by one
 that says what happens to it after each run; one that ends in + has a button to upload, which adds a value of its own.
+One that begins with $$ only shows something. LONGER has classes in which a value chooses how many follow.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ WIDGETS: Mapping[str, tuple[str, ...]] = {
         "GLIGENLoader": "gligen_name",
         "GLIGENTextBoxApply": "text width height x y",
         "GetICLoRAParameters": "",
-        "GetImageSize": "",
+        "GetImageSize": "$$size",
         "GetVideoComponents": "",
         "GrowMask": "expand tapered_corners",
         "Hunyuan3Dv2Conditioning": "",
@@ -444,7 +445,7 @@ WIDGETS: Mapping[str, tuple[str, ...]] = {
         "PhotoMakerLoader": "photomaker_model_name",
         "PolyexponentialScheduler": "steps sigma_max sigma_min rho",
         "PorterDuffImageComposite": "mode",
-        "PreviewAny": "",
+        "PreviewAny": "$$markdown $$text $$mode",
         "PreviewAudio": "",
         "PreviewImage": "",
         "PrimitiveBoolean": "value",
@@ -500,7 +501,7 @@ WIDGETS: Mapping[str, tuple[str, ...]] = {
         "SaveAudioMP3": "filename_prefix quality",
         "SaveAudioOpus": "filename_prefix quality",
         "SaveConditioning": "filename_prefix",
-        "SaveGLB": "filename_prefix",
+        "SaveGLB": "filename_prefix image",
         "SaveImage": "filename_prefix",
         "SaveLatent": "filename_prefix",
         "SaveSVGNode": "filename_prefix",
@@ -608,4 +609,7 @@ WIDGETS: Mapping[str, tuple[str, ...]] = {
         "unCLIPCheckpointLoader": "ckpt_name",
         "unCLIPConditioning": "strength noise_augmentation",
     }.items()
+}
+LONGER: Mapping[str, Mapping[int, tuple[str, ...]]] = {  # by class, then by the number of values
+    "SaveVideo": {4: ("filename_prefix", "format", "format.codec", "codec")},
 }

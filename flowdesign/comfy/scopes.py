@@ -58,17 +58,17 @@ class Scope:
             else:
                 yield self.prefix + key, self, node
 
-    def outside(self, slot: int) -> Any:
-        """The link that is at the instance's input of this number; None without one.
+    def entry(self, slot: int) -> Mapping[str, Any]:
+        """The instance's input of this number; an empty one without any.
 
         Inputs are told apart by their names. An instance that calls one differently has it at its number.
         """
         if 0 <= slot < len(self.names) and self.names[slot] in self.entering:
-            return self.entering[self.names[slot]].get("link")
+            return self.entering[self.names[slot]]
         for each in entries(self.instance, "inputs")[slot : slot + 1]:
             if each.get("name") not in self.names:
-                return each.get("link")
-        return None
+                return each
+        return {}
 
 
 def open_file(value: dict[Any, Any], problems: list[Problem]) -> Scope:
@@ -127,8 +127,12 @@ class _Reader:
         parsed = self._parsed(graph)
         scope.nodes, scope.links, scope.results = parsed.nodes, parsed.links, parsed.results
         for key, node in scope.nodes.items():
-            if node.get("mode") not in (MUTED, BYPASSED):
+            if node.get("mode") not in (MUTED, BYPASSED) or self._is_sent(node, depth):
                 self._enter(scope, key, node, depth)
+
+    def _is_sent(self, node: Node, depth: int) -> bool:
+        """Whether what is inside is sent whatever the mode of the node: so it is with subgraphs in subgraphs."""
+        return depth > 0 and node["type"] in self.definitions
 
     def _count(self, graph: Mapping[Any, Any]) -> None:
         """Count a graph once more, before anything in it is walked; raises _TooMuch."""
