@@ -19,7 +19,7 @@ def node(number: int, kind: str, *values: Any, **more: Any) -> dict[str, Any]:
     return {"id": number, "type": kind, "widgets_values": list(values)} | more
 
 
-def widget(name: str, link: int) -> dict[str, Any]:
+def widget(name: str, link: int | None) -> dict[str, Any]:
     return {"name": name, "type": "*", "link": link, "widget": {"name": name}}
 
 
@@ -181,3 +181,19 @@ def test_a_bypassed_node_outside_passes_on_what_the_subgraphs_input_wants() -> N
     links = [[3, 1, 0, 2, 0, "A"], [4, 1, 1, 2, 1, "B"], [5, 2, 0, 7, 0, "*"]]
     found = sent(giver, passing, instance, links=links, subgraphs=[inner])
     assert found["7:6"] == {"x": ["1", 0]}
+
+
+def test_a_primitive_outside_a_subgraph_feeds_the_widget_outside_alone() -> None:
+    """That is not read once something is linked to it: what is sent is the value inside."""
+    ends = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
+    inner = {
+        "id": "in", "inputs": [{"name": "text"}],
+        "nodes": [node(5, "CLIPTextEncode", "inside", inputs=[widget("text", 1)])],
+        "links": [dict(zip(ends, (1, -10, 0, 5, 0, "STRING"), strict=True))],
+    }  # fmt: skip
+    primitive = node(1, "PrimitiveNode", "primitive")
+    instance = node(2, "in", "outside", inputs=[widget("text", 1)])
+    found = sent(primitive, instance, links=[[1, 1, 0, 2, 0, "STRING"]], subgraphs=[inner])
+    assert found["2:5"] == {"text": "inside"}
+    instance["inputs"] = [widget("text", None)]
+    assert sent(primitive, instance, subgraphs=[inner])["2:5"] == {"text": "outside"}

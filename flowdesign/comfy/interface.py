@@ -246,12 +246,14 @@ def _from_outside(scope: Scope, slot: int) -> tuple[Any, _Place | None]:
 
 
 def _leaving(scope: Scope, link: Any, value: Any) -> Any:
-    """What is behind a link, told to who is inside: a bypassed node passes on what the subgraph's input wants."""
-    if not isinstance(value, _Bypassed) or value.wanted:
+    """What is behind a link, told to who is inside a subgraph: a bypassed node passes on what the subgraph's input
+    wants, and a primitive feeds only the widget outside, which is not read once something is linked to it."""
+    key, slot = scope.links.get(link, ("", 0)) if isinstance(value, _Bypassed | _Put) else ("", 0)
+    if key != INPUTS or scope.outer is None or scope.is_group:
         return value
-    key, slot = scope.links[link]
-    inside = key == INPUTS and scope.outer is not None
-    return replace(value, wanted=(scope.entry(slot).get("type"),)) if inside else value
+    if isinstance(value, _Put):
+        return None
+    return value if value.wanted else replace(value, wanted=(scope.entry(slot).get("type"),))
 
 
 def _first(scope: Scope, node: Node) -> Any:

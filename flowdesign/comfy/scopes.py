@@ -36,6 +36,7 @@ class Scope:
 
     `names` are the subgraph's inputs, `entering` those of its instance by name, and `results` the links (by
     number of the output) that leave it; `given` are values of the instance's own widgets by input, `changed` those of widgets inside, by node.
+    `is_group` tells the older group nodes.
     """
 
     prefix: str = ""
@@ -49,6 +50,7 @@ class Scope:
     given: dict[str, Any] = field(default_factory=dict)
     changed: dict[str, dict[str, Any]] = field(default_factory=dict)
     inside: dict[str, Scope] = field(default_factory=dict)
+    is_group: bool = False
 
     def all(self) -> Iterator[tuple[str, Scope, Node]]:
         """Every node that is no subgraph, with its id in the API format and its scope."""
@@ -176,6 +178,7 @@ class _Reader:
             self.problems.append(Problem("unsupported_subgraph", key, "", message))
             return
         inner = Scope(f"{scope.prefix}{key}:", outer=scope, instance=node)
+        inner.is_group = kind in self.groups
         given = reversed(entries(node, "inputs"))
         inner.entering = {str(each.get("name")): each for each in given}
         scope.inside[key] = inner
