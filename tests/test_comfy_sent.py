@@ -197,3 +197,44 @@ def test_a_primitive_outside_a_subgraph_feeds_the_widget_outside_alone() -> None
     assert found["2:5"] == {"text": "inside"}
     instance["inputs"] = [widget("text", None)]
     assert sent(primitive, instance, subgraphs=[inner])["2:5"] == {"text": "outside"}
+
+
+def test_a_primitive_feeds_no_input_that_is_no_widget() -> None:
+    socket = {"name": "text", "type": "STRING", "link": 1}
+    found = sent(
+        node(1, "PrimitiveNode", "x"), node(2, "Any", inputs=[socket]), links=[[1, 1, 0, 2, 0, "*"]]
+    )
+    assert found["2"] == {}
+
+
+@pytest.mark.parametrize("values", [None, [], [9]])
+def test_all_that_hang_on_an_input_get_the_value_of_the_first_inside(
+    values: list[int] | None,
+) -> None:
+    """If the instance gives none, as in most files: the first is that in the input's own list. Texts stay as they are."""
+    ends = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
+    sampler = node(4, "KSampler", 7, "fixed", 30, 7.5, "euler", "normal", 1.0)
+    inner = {
+        "id": "in",
+        "inputs": [{"name": "steps", "linkIds": [2, 1]}, {"name": "text", "linkIds": [3]}],
+        "nodes": [
+            SAMPLER | {"inputs": [widget("steps", 1)]},
+            sampler | {"inputs": [widget("steps", 2)]},
+            node(5, "CLIPTextEncode", "a {red} star", inputs=[widget("text", 3)]),
+        ],
+        "links": [
+            dict(zip(ends, (at, -10, slot, target, 0, "*"), strict=True))
+            for at, slot, target in ((1, 0, 3), (2, 0, 4), (3, 1, 5))
+        ],
+    }  # fmt: skip
+    outer = {
+        "id": "out", "inputs": [{"name": "n"}],
+        "nodes": [node(8, "in", inputs=[widget("steps", 6), widget("text", None)])],
+        "links": [dict(zip(ends, (6, -10, 0, 8, 0, "*"), strict=True))],
+    }  # fmt: skip
+    instance = node(1, "out", inputs=[widget("n", None)])
+    instance["widgets_values"] = values
+    found = sent(instance, subgraphs=[inner, outer])
+    expected = 9 if values else 30
+    assert [found[f"1:8:{each}"]["steps"] for each in (3, 4)] == [expected, expected]
+    assert found["1:8:5"] == {"text": "a {red} star"}

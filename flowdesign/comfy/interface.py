@@ -63,7 +63,8 @@ def _inputs(
             if isinstance(value, _Lost):
                 lost.append((name, f"What is linked to {show(name)} is lost: {value.why}"))
             elif isinstance(value, _Put):
-                found[name] = value.value
+                if "widget" in each or scope.is_group:  # a primitive changes widgets, and no others
+                    found[name] = value.value
             elif value is not None:
                 given[name] = value
     if FILENAME in found and node["type"] in SAVERS:
@@ -242,7 +243,7 @@ def _from_outside(scope: Scope, slot: int) -> tuple[Any, _Place | None]:
     if link is not None and scope.outer is not None:
         return None, (scope.outer, link)
     name = scope.names[slot] if 0 <= slot < len(scope.names) else ""
-    return scope.given.get(name), None
+    return scope.value(name), None
 
 
 def _leaving(scope: Scope, link: Any, value: Any) -> Any:
