@@ -125,6 +125,22 @@ def test_the_first_files_call_samplers_differently() -> None:
             "ImageScaleToTotalPixels", ["area", 1.0, 8],
             {"upscale_method": "area", "megapixels": 1.0, "resolution_steps": 8},
         ),
+        (
+            "ResizeImageMaskNode", ["scale dimensions", 512, 640, "center", "area"],
+            {
+                "resize_type": "scale dimensions", "resize_type.width": 512, "resize_type.height": 640,
+                "resize_type.crop": "center", "scale_method": "area",
+            },
+        ),
+        (
+            "ResizeImageMaskNode", ["scale by multiplier", 2.0, "area"],
+            {"resize_type": "scale by multiplier", "resize_type.multiplier": 2.0, "scale_method": "area"},
+        ),
+        (
+            "TextGenerate", ["a {star}", 256, "off", True],
+            {"prompt": "a star", "max_length": 256, "sampling_mode": "off", "thinking": True},
+        ),
+        ("SaveAudioAdvanced", ["a", "flac"], {"filename_prefix": "a", "format": "flac"}),
         ("ModelSamplingAuraFlow", [3.1], {"shift": 3.1}),
         ("ModelSamplingAuraFlow", [3.1, "v"], {"shift": 3.1, "sampling": "v"}),
     ],
@@ -138,8 +154,11 @@ def test_classes_that_grew_give_what_a_file_has(
 def test_more_values_than_names_are_told() -> None:
     value = node(1, "SaveVideo", "a", "mp4", "h264", "re-encode", 23.0, "auto")
     graph, problems = resolve({"nodes": [value], "links": []}, names=True)
-    assert graph["1"]["inputs"]["filename_prefix"] == "a"
+    assert graph["1"]["inputs"] == {"filename_prefix": "a", "format": "mp4"}
     assert [each.message for each in problems] == ["Some values of 'SaveVideo' have no names here."]
+    value = node(1, "ResizeImageMaskNode", "scale as nobody does", 2, "area")
+    graph, problems = resolve({"nodes": [value], "links": []}, names=True)
+    assert graph["1"]["inputs"] == {} and len(problems) == 1
 
 
 def test_previews_and_buttons_are_no_inputs() -> None:

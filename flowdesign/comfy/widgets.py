@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from flowdesign.comfy.foreign import LONGER, WIDGETS
+from flowdesign.comfy.foreign import CHOICES, WIDGETS
 from flowdesign.nodes import NODES
 
 MAX_SLOTS = 256  # inputs, outputs or promoted widgets of one node: no real one has as many
@@ -86,7 +86,7 @@ def is_named(node: Mapping[str, Any]) -> bool:
 
 def is_known(node: Mapping[str, Any]) -> bool:
     """Whether the widgets of a node's class are declared here."""
-    return _kind(node) in NODES or _kind(node) in WIDGETS
+    return _kind(node) in NODES or _kind(node) in WIDGETS or bool(_chosen(node))
 
 
 def _kind(node: Mapping[str, Any]) -> str:
@@ -100,7 +100,7 @@ def bare(name: str) -> str:
 
 def names_of(node: Mapping[str, Any]) -> Sequence[str]:
     """The names of a node's widgets in the order of its values, those that another value follows marked."""
-    known, listed = _longer(node) or _declared(str(node["type"])), _listed(node)
+    known, listed = _chosen(node) or _declared(str(node["type"])), _listed(node)
     if known and not set(map(bare, known)) < set(listed):
         return known
     marked = {bare(name): name for name in known}
@@ -162,10 +162,22 @@ def _declared(kind: str) -> Sequence[str]:
     return WIDGETS.get(kind.strip(), ())
 
 
-def _longer(node: Mapping[str, Any]) -> Sequence[str]:
-    """What a class has if a file gives as many values; most classes have one form."""
-    values = node.get("widgets_values")
-    return LONGER.get(_kind(node), {}).get(len(values) if isinstance(values, list) else 0, ())
+def _chosen(node: Mapping[str, Any]) -> Sequence[str]:
+    """The names where a value chooses which follow; none of a class without a choice, or of one that is not known.
+
+    SaveVideo has one since its files have more values than before. Where a choice brings more than is known, only
+    the names before it are.
+    """
+    kind, values = _kind(node), node.get("widgets_values")
+    if kind not in CHOICES or not isinstance(values, list) or len(values) <= len(_declared(kind)):
+        return ()
+    before, following, after = CHOICES[kind]
+    names = before.split()
+    value = values[len(names) - 1] if len(values) >= len(names) else None
+    if not isinstance(value, str) or value not in following:
+        return ()
+    every = [*names, *(f"{names[-1]}.{each}" for each in following[value].split()), *after.split()]
+    return every if len(values) <= len(every) else names
 
 
 def _listed(node: Mapping[str, Any]) -> list[str]:
