@@ -257,3 +257,20 @@ def test_all_that_hang_on_an_input_get_the_value_of_the_first_inside(
     expected = 9 if values else 30
     assert [found[f"1:8:{each}"]["steps"] for each in (3, 4)] == [expected, expected]
     assert found["1:8:5"] == {"text": "a {red} star"}
+
+
+def test_a_bypassed_subgraph_passes_on_by_the_order_of_its_definition() -> None:
+    """A file out of a PNG lists no widgets that nothing is linked to, which changes the numbers of the others."""
+    inner = {
+        "id": "in", "nodes": [], "links": [],
+        "inputs": [{"name": n, "type": t} for n, t in (("text", "STRING"), ("a", "IMAGE"), ("b", "IMAGE"))],
+    }  # fmt: skip
+    givers = [node(at, "Giver", outputs=[{"type": "IMAGE"}]) for at in (1, 2)]
+    sockets = [{"name": "a", "type": "IMAGE", "link": 1}, {"name": "b", "type": "IMAGE", "link": 2}]
+    outputs = [{"type": "IMAGE"}, {"type": "IMAGE"}, {"type": "IMAGE"}]
+    user = node(4, "User", inputs=[{"name": "x", "type": "IMAGE", "link": 3}])
+    links = [[1, 1, 0, 3, 0, "IMAGE"], [2, 2, 0, 3, 1, "IMAGE"], [3, 3, 1, 4, 0, "IMAGE"]]
+    for inputs in (sockets, [widget("text", None), *sockets]):
+        instance = node(3, "in", mode=4, inputs=inputs, outputs=outputs)
+        found = sent(*givers, instance, user, links=links, subgraphs=[inner])
+        assert found["4"] == {"x": ["1", 0]}

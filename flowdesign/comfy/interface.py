@@ -149,6 +149,8 @@ class _Links:
             node = of.scope.nodes[of.key]
             if not 0 <= of.slot < len(entries(node, "outputs")):
                 return None
+            passing = of.scope.passing.get(of.key)
+            node = {**node, "inputs": passing} if passing else node
             self._bypasses[key] = Bypass(node, of.slot)
         return self._bypasses[key]
 

@@ -37,6 +37,7 @@ class Scope:
 
     `names` are the subgraph's inputs, `entering` those of its instance by name, and `results` the links (by
     number of the output) that leave it; `given` are values of the instance's own widgets by input, `changed` those of widgets inside, by node.
+    `passing` are the inputs of bypassed subgraph nodes in here, by node, in the order of their subgraphs.
     `widgets` are the inputs that are widgets, with the first inside that hangs on each; `is_group` tells the
     older group nodes.
     """
@@ -53,6 +54,7 @@ class Scope:
     given: dict[str, Any] = field(default_factory=dict)
     changed: dict[str, dict[str, Any]] = field(default_factory=dict)
     inside: dict[str, Scope] = field(default_factory=dict)
+    passing: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
     is_group: bool = False
 
     def all(self) -> Iterator[tuple[str, Scope, Node]]:
@@ -150,6 +152,8 @@ class _Reader:
         for key, node in scope.nodes.items():
             if node.get("mode") not in (MUTED, BYPASSED) or self._is_sent(node, depth):
                 self._enter(scope, key, node, depth)
+            if node.get("mode") == BYPASSED and node["type"] in self.definitions:
+                scope.passing[key] = _complete(node, self.definitions[node["type"]])
 
     def _is_sent(self, node: Node, depth: int) -> bool:
         """Whether what is inside is sent whatever the mode of the node: so it is with subgraphs in subgraphs."""
@@ -303,6 +307,17 @@ def _widgets(definition: Mapping[Any, Any], graph: _Graph) -> dict[str, Widget]:
 def _nearest(entry: Mapping[str, Any], hanging: Mapping[Any, Widget]) -> Widget:
     first = next((n for n in _list(entry.get("linkIds")) if is_id(n) and n in hanging), None)
     return hanging[first] if first is not None else next(iter(hanging.values()))
+
+
+def _complete(node: Node, definition: Mapping[Any, Any]) -> list[Mapping[str, Any]]:
+    """All inputs of a subgraph node in the order of its subgraph: a file out of a PNG leaves out widgets."""
+    given, names = entries(node, "inputs"), set(_names(definition))
+    listed = {str(each.get("name")): each for each in given}
+    every = [
+        {"type": each.get("type"), **listed.get(str(each.get("name")), {})}
+        for each in entries(definition, "inputs")
+    ]
+    return [*every, *(each for each in given if str(each.get("name")) not in names)]
 
 
 def _names(definition: Mapping[Any, Any]) -> Sequence[str]:
