@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from flowdesign.comfy.foreign import WIDGETS
 from flowdesign.comfy.replacing import DATE
 from flowdesign.nodes import NODES
 from flowdesign.tokens import NotInLanguage, encode, sentence_text
-from flowdesign.workflow import Problem, bind, canonical, show
+from flowdesign.workflow import Problem, Workflow, bind, canonical, show
 
 MOST_NAMED = 12  # classes in a line of a report
 
@@ -50,7 +51,18 @@ def _to_ui(path: Path, models: Installed) -> Converted:
     if found.workflow is None:
         return Converted("", found.problems)
     bound = bind(found.workflow, found.prompt, found.seed)
-    return Converted(_json(comfy.to_ui(bound, models)), (*found.problems, *_unneeded(found)))
+    lost = (*found.problems, *_unneeded(found), *_rounded(bound))
+    return Converted(_json(comfy.to_ui(bound, models)), lost)
+
+
+def _rounded(workflow: Workflow) -> Iterator[Problem]:
+    """Seeds that another number stands for once a browser has read them: its whole numbers end at 2^53."""
+    for node, each in workflow.items():
+        for name, value in each["inputs"].items():
+            if type(value) is int and int(float(value)) != value:
+                read = f"{Decimal(repr(float(value))):f}".removesuffix(".0")
+                what = f"ComfyUI's editor reads {value} as {read}: it is exact up to 2^53 only."
+                yield Problem("value_moved", node, name, what)
 
 
 def _unneeded(found: comfy.Imported) -> Iterator[Problem]:

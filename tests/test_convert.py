@@ -206,3 +206,13 @@ def test_a_report_names_the_dates_that_only_a_browser_writes(tmp_path: Path) -> 
     report = convert(path, "report", KNOWN)
     assert "'%date:yyyy-MM-dd%' stays as it is" in report.text and not report.problems
     assert '"%date:yyyy-MM-dd%/7"' in convert(path, "api", KNOWN).text
+
+
+def test_seeds_that_a_browser_rounds_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    for seed, told in ((2**53, []), (2**64 - 1, ["18446744073709552000"])):
+        path.write_text(json.dumps(to_api(canonical(bind(txt2img(), "a red star", seed)))))
+        found = convert(path, "ui", KNOWN)
+        assert str(seed) in found.text and len(found.problems) == len(told)
+        assert all(each in found.problems[0].message for each in told)
+        assert not convert(path, "api", KNOWN).problems
