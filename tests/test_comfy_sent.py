@@ -1,5 +1,6 @@
 """What ComfyUI's browser side changes when it sends a workflow: names of values in texts, primitives, old names."""
 
+import time
 from typing import Any
 
 import pytest
@@ -67,6 +68,18 @@ def test_many_names_in_a_text_are_no_bomb() -> None:
     call = "%CLIPTextEncode.text%" * 3000
     found = sent(node(3, "CLIPTextEncode", "x" * 20_000), node(9, "SaveImage", call))
     assert found["9"]["filename_prefix"] == call
+
+
+def test_a_long_text_in_many_places_is_read_once() -> None:
+    inner = {
+        "id": "in",
+        "nodes": [node(5, "SaveImage", "%a.b%" * 16_000)],
+        "links": [],
+        "inputs": [],
+    }
+    started = time.process_time()
+    assert len(sent(*(node(at, "in") for at in range(250)), subgraphs=[inner])) == 250
+    assert time.process_time() - started < 2
 
 
 def test_a_primitives_text_is_changed_like_that_of_the_widget_it_feeds() -> None:

@@ -48,14 +48,20 @@ class Replacing:
 
     def __init__(self, top: Scope, values: Callable[[Scope, Node], Mapping[str, Any]]) -> None:
         self._top, self._values = top, values
+        self._texts: dict[str, str] = {}
         self._known: dict[str, str] = {}
         self._found: tuple[dict[str, Any], dict[str, Any]] | None = None
 
     def __call__(self, text: Any) -> Any:
         """The text with values for what it calls. What is no text, or is or becomes so long that it is refused,
         stays as it is."""
-        if not isinstance(text, str) or len(text) > LONGEST:
+        if not isinstance(text, str) or "%" not in text or len(text) > LONGEST:
             return text
+        if text not in self._texts:  # a subgraph may stand in many places
+            self._texts[text] = self._replaced(text)
+        return self._texts[text]
+
+    def _replaced(self, text: str) -> str:
         parts, at, size = [], 0, len(text)
         for call in _CALLED.finditer(text):
             parts += [text[at : call.start()], self._value(call[0])]
