@@ -15,7 +15,16 @@ from flowdesign.catalog import CatalogError
 from flowdesign.collect.again import again
 from flowdesign.collect.pictures import pictures
 from flowdesign.commands import designing, training
-from flowdesign.commands.answers import UsageError, act, add_json, quiet, show, tell, telling
+from flowdesign.commands.answers import (
+    UsageError,
+    act,
+    add_json,
+    any_letter,
+    quiet,
+    show,
+    tell,
+    telling,
+)
 from flowdesign.config import (
     ConfigError,
     EvaluateConfig,
@@ -109,6 +118,7 @@ def shipped(flags: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; give the exit status: 0 well, 1 a problem was found, 2 cannot be done."""
+    any_letter()
     flags = parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = flags.command
     try:

@@ -9,15 +9,17 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from flowdesign import comfy
 from flowdesign.catalog import Installed, installed
 from flowdesign.comfy.foreign import WIDGETS
+from flowdesign.comfy.replacing import DATE
 from flowdesign.nodes import NODES
 from flowdesign.tokens import NotInLanguage, encode, sentence_text
-from flowdesign.workflow import Problem, bind, canonical, show
+from flowdesign.workflow import Problem, Workflow, bind, canonical, show
 
 MOST_NAMED = 12  # classes in a line of a report
 
@@ -49,7 +51,18 @@ def _to_ui(path: Path, models: Installed) -> Converted:
     if found.workflow is None:
         return Converted("", found.problems)
     bound = bind(found.workflow, found.prompt, found.seed)
-    return Converted(_json(comfy.to_ui(bound, models)), (*found.problems, *_unneeded(found)))
+    lost = (*found.problems, *_unneeded(found), *_rounded(bound))
+    return Converted(_json(comfy.to_ui(bound, models)), lost)
+
+
+def _rounded(workflow: Workflow) -> Iterator[Problem]:
+    """Seeds that another number stands for once a browser has read them: its whole numbers end at 2^53."""
+    for node, each in workflow.items():
+        for name, value in each["inputs"].items():
+            if type(value) is int and int(float(value)) != value:
+                read = f"{Decimal(repr(float(value))):f}".removesuffix(".0")
+                what = f"ComfyUI's editor reads {value} as {read}: it is exact up to 2^53 only."
+                yield Problem("value_moved", node, name, what)
 
 
 def _unneeded(found: comfy.Imported) -> Iterator[Problem]:
@@ -77,7 +90,7 @@ def _to_report(path: Path, models: Installed) -> Converted:
     found = comfy.read_file(path, models)
     known = found.workflow is not None
     graph, problems = (found.graph, []) if known else comfy.read_graph(path)
-    lines = [*_counted(graph), *(f"  {each.message}" for each in problems)]
+    lines = [*_counted(graph), *_dates(graph), *(f"  {each.message}" for each in problems)]
     if found.workflow is None or found.problems:
         more = (each.message for each in found.problems if each not in problems)
         lines += ["It cannot be rendered here:", *(f"  {message}" for message in more)]
@@ -101,6 +114,14 @@ def _to_diffusers(path: Path, models: Installed) -> Converted:
 
     made = write_script(found.workflow, found.prompt, found.seed, models)
     return Converted(made.text, made.problems)
+
+
+def _dates(graph: Mapping[str, Any]) -> Iterator[str]:
+    """What ComfyUI's browser side puts in when someone runs the workflow, so that it is nowhere written."""
+    texts = {t for node in graph.values() for t in node["inputs"].values() if isinstance(t, str)}
+    if dates := sorted({found[0] for text in texts for found in DATE.finditer(text)}):
+        named = ", ".join(map(show, dates[:MOST_NAMED]))
+        yield f"  {named} stays as it is: only ComfyUI's browser side writes the date of a run there"
 
 
 def _counted(graph: Mapping[str, Any]) -> list[str]:

@@ -58,7 +58,7 @@ def test_a_primitive_inside_has_a_value_outside_and_what_it_gives_has_none() -> 
     reader["inputs"][0]["link"], reader["inputs"][1]["link"] = 1, 2
     graph = opened(PRIMITIVES, instance, reader, link(1, (5, 2), (6, 0)), link(2, (5, 0), (6, 1)))
     assert graph["5:2"]["inputs"] == {"width": 1280, "height": 768, "batch_size": 4}
-    assert graph["6"]["inputs"] == {"samples": ["5:2", 0], "height": 768}
+    assert graph["6"]["inputs"] == {"samples": ["5:2", 0]}
 
 
 def test_the_definition_of_real_files_gives_the_same() -> None:

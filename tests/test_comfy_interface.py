@@ -10,6 +10,7 @@ from corpus import corpus
 from language_toys import KNOWN, txt2img
 
 from flowdesign.comfy import Imported, from_json, to_api, to_ui
+from flowdesign.comfy.importing import graph_of
 from flowdesign.comfy.interface import resolve
 from flowdesign.workflow import MAX_NODES, bind, canonical
 
@@ -382,3 +383,17 @@ def _bare(graph: dict[str, Any]) -> dict[str, Any]:
         }
         for key, each in graph.items()
     }
+
+
+@pytest.mark.parametrize(
+    "names", [("prompt",), ("output",), ("extra_data", "extra_pnginfo", "workflow")]
+)
+def test_what_a_browser_posts_is_opened(names: tuple[str, ...]) -> None:
+    """A request, what the console gives, and the texts of an image: what was executed is before the rest."""
+    bound = canonical(bind(txt2img(), "a red star", 7))
+    value: dict[str, Any] = to_ui(bound) if "workflow" in names else to_api(bound)
+    for name in reversed(names):
+        value = {name: value}
+    for each in (value, value | {"client_id": "x"}, value | {"workflow": {"nodes": []}}):
+        assert from_json(each, KNOWN).prompt == "a red star"
+        assert len(graph_of(each)[0]) == len(bound)

@@ -7,7 +7,7 @@ from test_comfy_templates import templates
 
 from flowdesign.comfy.interface import resolve
 from flowdesign.comfy.scopes import Scope, open_file
-from flowdesign.comfy.widgets import named_values
+from flowdesign.comfy.widgets import is_known, is_named, named_values, values_of
 
 OWN = {"width": 512, "height": 640, "batch_size": 2}
 ENDS = ("id", "origin_id", "origin_slot", "target_id", "target_slot")
@@ -168,3 +168,22 @@ def instances(scope: Scope) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """The subgraph nodes of a file with the values of their own widgets."""
     among = [(dict(each.instance), dict(each.given)) for each in scope.inside.values()]
     return among + [found for each in scope.inside.values() for found in instances(each)]
+
+
+def test_the_names_that_files_give_are_those_that_are_known_here() -> None:
+    """Of every class that is known, by place and by name; a widget that only shows something may be listed."""
+    count = 0
+    for name, value in templates():
+        for graph in (value, *(value.get("definitions") or {}).get("subgraphs", [])):
+            for node in graph["nodes"]:
+                plain = {k: v for k, v in node.items() if k != "widgets_values_named"}
+                if named_values(node) is None or not is_known(plain) or is_named(plain) is False:
+                    continue
+                if node["type"] in (
+                    "LoadAudio",
+                    "SaveAudioAdvanced",
+                ):  # lists, or misnames, its player's
+                    continue
+                assert values_of(node) == values_of(plain), (name, node["type"])
+                count += 1
+    assert count > 1_500

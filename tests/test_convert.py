@@ -1,5 +1,6 @@
 """Workflows from one form to another, by the command line."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from language_toys import KNOWN, txt2img
 from PIL import Image
+from toys import every_model
 
 from flowdesign import __main__, comfy
 from flowdesign import convert as conversion
@@ -176,3 +178,41 @@ def test_what_is_no_workflow_is_told(tmp_path: Path, content: bytes, form: str) 
 def test_a_missing_file_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert __main__.main(["convert", "none.json", "--to", "api"]) == 2
     assert "There is no file none.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["api", "ui", "sentence", "diffusers", "report"])
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_may_lack_letters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, encoding: str
+) -> None:
+    path, prompt = tmp_path / "é.json", "a rosé star ☆ \U0001f600"
+    monkeypatch.setenv("FLOWDESIGN_MODELS", str(every_model(tmp_path / "models")))
+    path.write_text(json.dumps(to_api(canonical(bind(txt2img(), prompt, 7)))))
+    printed = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr("sys.stdout", printed)
+    __main__.main(["convert", str(path), "--to", form])
+    __main__.main(["validate", str(path), "--json"])
+    __main__.main(["validate", str(tmp_path / "é.txt")])
+    printed.flush()
+    found = printed.buffer.getvalue().decode("utf-8")  # type: ignore[attr-defined]
+    assert form != "diffusers" or prompt.encode("ascii", "backslashreplace").decode() in found
+
+
+def test_a_report_names_the_dates_that_only_a_browser_writes(tmp_path: Path) -> None:
+    path, bound = tmp_path / "a.json", to_ui(BOUND)
+    saver = next(each for each in bound["nodes"] if each["type"] == "SaveImage")
+    saver["widgets_values"] = ["%date:yyyy-MM-dd%/%KSampler.seed%"]
+    path.write_text(json.dumps(bound))
+    report = convert(path, "report", KNOWN)
+    assert "'%date:yyyy-MM-dd%' stays as it is" in report.text and not report.problems
+    assert '"%date:yyyy-MM-dd%/7"' in convert(path, "api", KNOWN).text
+
+
+def test_seeds_that_a_browser_rounds_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    for seed, told in ((2**53, []), (2**64 - 1, ["18446744073709552000"])):
+        path.write_text(json.dumps(to_api(canonical(bind(txt2img(), "a red star", seed)))))
+        found = convert(path, "ui", KNOWN)
+        assert str(seed) in found.text and len(found.problems) == len(told)
+        assert all(each in found.problems[0].message for each in told)
+        assert not convert(path, "api", KNOWN).problems

@@ -2,12 +2,22 @@
 
 Facts only, for reading files: no defaults, no ranges. A name that ends in * is a seed, whose value is followed by one
 that says what happens to it after each run; one that ends in + has a button to upload, which adds a value of its own.
+One that begins with $$ only shows something. CHOICES has classes in which a value chooses which widgets follow: the
+names up to that of the choice, for each value those that follow (after that name and a dot), and those at the end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+_GENERATING = (
+    "prompt max_length sampling_mode",
+    {
+        "off": "",
+        "on": "temperature top_k top_p min_p repetition_penalty seed presence_penalty",
+    },
+    "thinking use_default_template mtp",
+)
 WIDGETS: Mapping[str, tuple[str, ...]] = {
     name: tuple(words.split())
     for name, words in {
@@ -58,6 +68,7 @@ WIDGETS: Mapping[str, tuple[str, ...]] = {
         "CombineHooks2": "",
         "CombineHooks4": "",
         "CombineHooks8": "",
+        "ComfyMathExpression": "expression",
         "ComfyNotNode": "",
         "ComfySwitchNode": "switch",
         "ConditioningAverage": "conditioning_to_strength",
@@ -115,6 +126,7 @@ WIDGETS: Mapping[str, tuple[str, ...]] = {
         "EmptyChromaRadianceLatentImage": "width height batch_size",
         "EmptyCosmosLatentVideo": "width height length batch_size",
         "EmptyFlux2LatentImage": "width height batch_size",
+        "EmptyHiDreamO1LatentImage": "width height batch_size",
         "EmptyHunyuanImageLatent": "width height batch_size",
         "EmptyHunyuanLatentVideo": "width height length batch_size",
         "EmptyHunyuanVideo15Latent": "width height length batch_size",
@@ -142,8 +154,10 @@ WIDGETS: Mapping[str, tuple[str, ...]] = {
         "GITSScheduler": "coeff steps denoise",
         "GLIGENLoader": "gligen_name",
         "GLIGENTextBoxApply": "text width height x y",
+        "GeminiImage2Node": "prompt model seed* aspect_ratio resolution response_modalities system_prompt",
+        "GeminiImageNode": "prompt model seed* aspect_ratio response_modalities system_prompt",
         "GetICLoRAParameters": "",
-        "GetImageSize": "",
+        "GetImageSize": "$$size",
         "GetVideoComponents": "",
         "GrowMask": "expand tapered_corners",
         "Hunyuan3Dv2Conditioning": "",
@@ -185,6 +199,7 @@ WIDGETS: Mapping[str, tuple[str, ...]] = {
         "InvertMask": "",
         "JoinAudioChannels": "",
         "JoinImageWithAlpha": "",
+        "JsonExtractString": "json_string key",
         "KSampler": "seed* steps cfg sampler_name scheduler denoise",
         "KSamplerAdvanced": (
             "add_noise noise_seed* steps cfg sampler_name scheduler start_at_step end_at_step "
@@ -429,6 +444,7 @@ WIDGETS: Mapping[str, tuple[str, ...]] = {
         "Morphology": "operation kernel_size",
         "NormalizeVideoLatentStart": "start_frame_count reference_frame_count",
         "OptimalStepsScheduler": "model_type steps denoise",
+        "Painter": "mask width height bg_color",
         "PairConditioningCombine": "",
         "PairConditioningSetDefaultCombine": "",
         "PairConditioningSetProperties": "strength set_cond_area",
@@ -444,7 +460,8 @@ WIDGETS: Mapping[str, tuple[str, ...]] = {
         "PhotoMakerLoader": "photomaker_model_name",
         "PolyexponentialScheduler": "steps sigma_max sigma_min rho",
         "PorterDuffImageComposite": "mode",
-        "PreviewAny": "",
+        "Preview3D": "model_file image",
+        "PreviewAny": "$$markdown $$text $$mode",
         "PreviewAudio": "",
         "PreviewImage": "",
         "PrimitiveBoolean": "value",
@@ -467,6 +484,9 @@ WIDGETS: Mapping[str, tuple[str, ...]] = {
         "RepeatLatentBatch": "amount",
         "RescaleCFG": "multiplier",
         "ResizeAndPadImage": "target_width target_height padding_color interpolation",
+        "ResolutionSelector": "aspect_ratio megapixels multiple",
+        "SAM3_VideoTrack": "detection_threshold max_objects detect_interval",
+        "SDPoseKeypointExtractor": "batch_size",
         "SDTurboScheduler": "steps denoise",
         "SD_4XUpscale_Conditioning": "scale_ratio noise_augmentation",
         "SV3D_Conditioning": "width height video_frames elevation",
@@ -486,6 +506,7 @@ WIDGETS: Mapping[str, tuple[str, ...]] = {
         "SamplerEulerAncestral": "eta s_noise",
         "SamplerEulerAncestralCFGPP": "eta s_noise",
         "SamplerEulerCFGpp": "version",
+        "SamplerLCM": "s_noise s_noise_end noise_clip_std",
         "SamplerLCMUpscale": "scale_ratio scale_steps upscale_method",
         "SamplerLMS": "order",
         "SamplerSASolver": (
@@ -500,10 +521,11 @@ WIDGETS: Mapping[str, tuple[str, ...]] = {
         "SaveAudioMP3": "filename_prefix quality",
         "SaveAudioOpus": "filename_prefix quality",
         "SaveConditioning": "filename_prefix",
-        "SaveGLB": "filename_prefix",
+        "SaveGLB": "filename_prefix image",
         "SaveImage": "filename_prefix",
         "SaveLatent": "filename_prefix",
         "SaveSVGNode": "filename_prefix",
+        "SaveText": "filename_prefix format",
         "SaveVideo": "filename_prefix format codec",
         "SaveWEBM": "filename_prefix codec fps crf",
         "ScaleROPE": "scale_x shift_x scale_y shift_y scale_t shift_t",
@@ -608,4 +630,38 @@ WIDGETS: Mapping[str, tuple[str, ...]] = {
         "unCLIPCheckpointLoader": "ckpt_name",
         "unCLIPConditioning": "strength noise_augmentation",
     }.items()
+}
+CHOICES: Mapping[str, tuple[str, Mapping[str, str], str]] = {
+    "ResizeImageMaskNode": (
+        "resize_type",
+        {
+            "match size": "crop",
+            "scale by multiplier": "multiplier",
+            "scale dimensions": "width height crop",
+            "scale height": "height",
+            "scale longer dimension": "longer_size",
+            "scale shorter dimension": "shorter_size",
+            "scale to multiple": "multiple",
+            "scale total pixels": "megapixels",
+            "scale width": "width",
+        },
+        "scale_method",
+    ),
+    "SaveAudioAdvanced": (
+        "filename_prefix format",
+        {"flac": "", "mp3": "quality", "opus": "quality"},
+        "",
+    ),
+    "SaveImageAdvanced": (
+        "filename_prefix format",
+        {"exr": "bit_depth input_color_space", "png": "bit_depth input_color_space"},
+        "",
+    ),
+    "SaveVideo": (
+        "filename_prefix format",
+        {"auto": "codec", "mkv": "codec", "mp4": "codec", "webm": "codec"},
+        "codec",
+    ),
+    "TextGenerate": _GENERATING,
+    "TextGenerateLTX2Prompt": _GENERATING,
 }

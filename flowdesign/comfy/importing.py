@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,6 +26,12 @@ from flowdesign.workflow import (
 
 MAX_TEXT = 4 * 2**20  # characters of JSON; ComfyUI's largest template has 0.5 million
 MAX_PARTS = 200_000  # lists and objects in it
+_REQUEST = (
+    "prompt",
+    "output",
+    "extra_data",
+    "extra_pnginfo",
+)  # what a graph is in, from outside to inside
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,7 @@ def _invalid(message: str) -> Problem:
 def from_json(value: object, installed: Installed | None = None) -> Imported:
     """Import API JSON, interface JSON, or FlowDesign's own record, told apart by their form."""
     models = catalog.installed() if installed is None else installed
+    value = _unwrapped(value, _REQUEST)
     if isinstance(value, dict) and is_interface(value):
         graph, problems = resolve(value)
         if any(problem.code == "too_many_nodes" for problem in problems):
@@ -91,15 +98,12 @@ def from_json(value: object, installed: Installed | None = None) -> Imported:
         return replace(_imported(_with_defaults(graph), models, problems), graph=graph)
     if isinstance(value, dict) and isinstance(value.get("workflow"), dict):
         return _record(value, models)
-    if isinstance(value, dict) and isinstance(value.get("prompt"), dict):
-        inner = value["prompt"]  # the body of a request to /prompt, or a node with this id
-        return _imported(value if "class_type" in inner else inner, models, [])
     return _imported(value, models, [])
 
 
 def graph_of(value: object) -> tuple[dict[str, Any], list[Problem]]:
     """The API graph in a JSON value of any of these forms, whatever its nodes are, and what was lost."""
-    value = _unwrapped(value)
+    value = _unwrapped(value, (*_REQUEST, "workflow"))
     if isinstance(value, dict) and is_interface(value):
         graph, problems = resolve(value, names=True)
         return graph, limited(problems)
@@ -112,10 +116,13 @@ def graph_of(value: object) -> tuple[dict[str, Any], list[Problem]]:
     return found, []
 
 
-def _unwrapped(value: object) -> object:
-    """What a record or a request holds, or the value itself."""
+def _unwrapped(value: object, names: Sequence[str]) -> object:
+    """What a record, a request or a file's texts hold under one of these names, or the value itself.
+
+    The graph that was executed is before what the editor shows. A node may be called by such a name, too.
+    """
     while isinstance(value, dict) and not is_interface(value):
-        among = (value.get(name) for name in ("workflow", "prompt"))
+        among = (value.get(name) for name in names)
         inner = [each for each in among if isinstance(each, dict) and "class_type" not in each]
         if not inner:
             return value

@@ -7,15 +7,16 @@ dropped, muted nodes removed and bypassed ones passed through (`bypass`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flowdesign.comfy.bypass import Bypass
 from flowdesign.comfy.groups import INPUTS
 from flowdesign.comfy.kinds import GETTERS, PRIMITIVE, SETTERS, VIRTUAL
+from flowdesign.comfy.replacing import ASKED, FILENAME, SAVERS, Replacing
 from flowdesign.comfy.scopes import BYPASSED, MUTED, Node, Scope, is_id, open_file
 from flowdesign.comfy.texts import as_sent
-from flowdesign.comfy.widgets import as_value, entries, is_named, values_of
+from flowdesign.comfy.widgets import as_value, entries, is_known, is_named, values_of
 from flowdesign.workflow import Problem, show
 
 __all__ = ["VIRTUAL", "is_interface", "resolve"]
@@ -33,13 +34,14 @@ def resolve(value: dict[Any, Any], names: bool = False) -> tuple[dict[str, Any],
     that does not name them.
     """
     problems: list[Problem] = []
-    links = _Links()
+    links = _Links(top := open_file(value, problems))
     graph: dict[str, Any] = {}
-    for key, scope, node in open_file(value, problems).all():
+    for key, scope, node in top.all():
         if node["type"] in VIRTUAL or node.get("mode") in (MUTED, BYPASSED):
             continue
         if names and not is_named(node):
-            message = f"The values of {show(node['type'])} have no names here."
+            which = "Some" if is_known(node) else "The"
+            message = f"{which} values of {show(node['type'])} have no names here."
             problems.append(Problem("unnamed_values", key, "", message))
         inputs, lost = _inputs(links, scope, node)
         problems += [Problem("link_lost", key, name, why) for name, why in lost]
@@ -52,8 +54,7 @@ def _inputs(
 ) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """A node's API inputs: its widget values, then what an instance gives, then what is linked; and for
     which of them that is lost, and why."""
-    values = values_of(node) | scope.changed.get(str(node["id"]), {})
-    found = {name: as_sent(value, node["type"]) for name, value in values.items()}
+    found, given = _own(scope, node), {}
     lost: list[tuple[str, str]] = []
     for each in entries(node, "inputs"):
         name, link = each.get("name"), each.get("link")
@@ -61,9 +62,23 @@ def _inputs(
             value = links.origin(scope, link, each.get("type"))
             if isinstance(value, _Lost):
                 lost.append((name, f"What is linked to {show(name)} is lost: {value.why}"))
+            elif isinstance(value, _Put):
+                if "widget" in each or scope.is_group:  # a primitive changes widgets, and no others
+                    found[name] = value.value
             elif value is not None:
-                found[name] = value
-    return found, lost
+                given[name] = value
+    if FILENAME in found and node["type"] in SAVERS:
+        found[FILENAME] = links.replacing(found[FILENAME])
+    return {name: as_sent(value, node["type"]) for name, value in found.items()} | given, lost
+
+
+def _own(scope: Scope, node: Node) -> dict[str, Any]:
+    """The values of a node's widgets, as this instance of its subgraph has them."""
+    values = values_of(node) | scope.changed.get(str(node["id"]), {})
+    sampler = values.get("sampler_name")
+    if node["type"] in ("KSampler", "KSamplerAdvanced") and isinstance(sampler, str):
+        values["sampler_name"] = sampler.removeprefix("sample_")  # so the first files call them
+    return values
 
 
 @dataclass(frozen=True)
@@ -74,12 +89,23 @@ class _Lost:
 
 
 @dataclass(frozen=True)
+class _Put:
+    """What a primitive puts into the widget that it is linked to."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
 class _Bypassed:
-    """Instead of what is behind a link that leads to a bypassed node: that depends on who wants it."""
+    """Instead of what is behind a link that leads to a bypassed node: that depends on who wants it.
+
+    `wanted` is the type, in a tuple, of the input of a subgraph on the way, which then stands for the first.
+    """
 
     scope: Scope
     key: str
     slot: int
+    wanted: tuple[object, ...] = ()
 
 
 _Place = tuple[Scope, Any]  # a link in its scope
@@ -89,7 +115,8 @@ _CIRCLE = _Lost("its links lead round in a circle.")
 class _Links:
     """Follows links; each is followed once, so a long chain costs no more than its length."""
 
-    def __init__(self) -> None:
+    def __init__(self, top: Scope) -> None:
+        self.replacing = Replacing(top, self._values)
         self._found: dict[tuple[int, Any], Any] = {}  # by scope and link
         self._passed: dict[tuple[int, str, int], Any] = {}  # by scope, bypassed node and its input
         self._bypasses: dict[tuple[int, str, int], Bypass] = {}  # by scope, node and output
@@ -101,7 +128,7 @@ class _Links:
         value = self._followed(scope, link)
         while isinstance(value, _Bypassed):
             scope, bypass = value.scope, self._bypass(value)
-            chosen = None if bypass is None else bypass.input(wanted)
+            chosen = None if bypass is None else bypass.input(*(value.wanted or (wanted,)))
             if bypass is None or chosen is None:
                 value = None
                 break
@@ -122,12 +149,14 @@ class _Links:
             node = of.scope.nodes[of.key]
             if not 0 <= of.slot < len(entries(node, "outputs")):
                 return None
+            passing = of.scope.passing.get(of.key)
+            node = {**node, "inputs": passing} if passing else node
             self._bypasses[key] = Bypass(node, of.slot)
         return self._bypasses[key]
 
     def _followed(self, scope: Scope, link: Any) -> Any:
         """What is behind a link, as `origin` says, or the first bypassed node."""
-        followed: list[tuple[int, Any]] = []
+        followed: list[tuple[tuple[int, Any], Scope, Any]] = []
         value: Any = None
         place: _Place | None = (scope, link)
         while place is not None:
@@ -136,10 +165,11 @@ class _Links:
             if key in self._found:
                 value = self._found[key]
                 break
-            followed.append(key)
+            followed.append((key, scope, link))
             self._found[key] = _CIRCLE
             value, place = self._step(scope, link)
-        self._found.update(dict.fromkeys(followed, value))
+        for key, scope, link in reversed(followed):
+            value = self._found[key] = _leaving(scope, link, value)
         return value
 
     def _step(self, scope: Scope, link: Any) -> tuple[Any, _Place | None]:
@@ -155,7 +185,7 @@ class _Links:
         if node["type"] in GETTERS:
             return self._kept(scope, _first(scope, node))
         if node["type"] == PRIMITIVE:
-            return _first(scope, node), None
+            return self._put(scope, node), None
         if node["type"] in VIRTUAL:  # these pass on what they get even when they are muted
             return None, _entering(scope, node, slot)
         if node.get("mode") == MUTED:
@@ -166,6 +196,28 @@ class _Links:
             inner = scope.inside[key]
             return None, (inner, inner.results[slot]) if slot in inner.results else None
         return [scope.prefix + key, slot], None
+
+    def _put(self, scope: Scope, node: Node) -> _Put | None:
+        value = _first(scope, node)
+        properties = node.get("properties")
+        asked = value and isinstance(properties, dict) and properties.get(ASKED)
+        put = self.replacing(value) if asked else value
+        return None if put is None else _Put(put)
+
+    def _values(self, scope: Scope, node: Node) -> dict[str, Any]:
+        """The values of a node's widgets, with those that primitives put there."""
+        if node["type"] == PRIMITIVE:
+            return {"value": _first(scope, node)}
+        if (key := str(node["id"])) in scope.inside:
+            return scope.inside[key].given
+        values = _own(scope, node)
+        for each in entries(node, "inputs"):
+            name, link = each.get("name"), each.get("link")
+            key, _ = scope.links.get(link, ("", 0)) if is_id(link) else ("", 0)
+            origin = scope.nodes.get(key)
+            if isinstance(name, str) and name in values and origin and origin["type"] == PRIMITIVE:
+                values[name] = _first(scope, origin)
+        return values
 
     def _kept(self, scope: Scope, name: Any) -> tuple[Any, _Place | None]:
         """What has been kept under a name: in this scope, or in one around it."""
@@ -189,11 +241,22 @@ def _setters(scope: Scope) -> dict[Any, Node]:
 
 def _from_outside(scope: Scope, slot: int) -> tuple[Any, _Place | None]:
     """What comes in at an input of a subgraph: a link of its instance, or the value that this gives."""
-    link = scope.outside(slot)
+    link = scope.entry(slot).get("link")
     if link is not None and scope.outer is not None:
         return None, (scope.outer, link)
     name = scope.names[slot] if 0 <= slot < len(scope.names) else ""
-    return scope.given.get(name), None
+    return scope.value(name), None
+
+
+def _leaving(scope: Scope, link: Any, value: Any) -> Any:
+    """What is behind a link, told to who is inside a subgraph: a bypassed node passes on what the subgraph's input
+    wants, and a primitive feeds only the widget outside, which is not read once something is linked to it."""
+    key, slot = scope.links.get(link, ("", 0)) if isinstance(value, _Bypassed | _Put) else ("", 0)
+    if key != INPUTS or scope.outer is None or scope.is_group:
+        return value
+    if isinstance(value, _Put):
+        return None
+    return value if value.wanted else replace(value, wanted=(scope.entry(slot).get("type"),))
 
 
 def _first(scope: Scope, node: Node) -> Any:

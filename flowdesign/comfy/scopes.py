@@ -17,11 +17,12 @@ from typing import Any
 
 from flowdesign.comfy.groups import INPUTS, OUTPUTS, Group, groups
 from flowdesign.comfy.kinds import RENAMED, is_note
-from flowdesign.comfy.widgets import MAX_SLOTS, as_value, entries, is_input, named_values
+from flowdesign.comfy.widgets import MAX_SLOTS, as_value, entries, is_input, named_values, values_of
 from flowdesign.workflow import MAX_ID, MAX_NODES, Problem, show
 
 Node = Mapping[str, Any]
 Origin = tuple[str, int]  # the id of a node and the number of its output
+Widget = tuple[str, str]  # the id of a node and the name of one of its widgets
 OWN = "-1"  # stands for the subgraph node itself where it lists its widgets
 MUTED, BYPASSED = 2, 4  # litegraph's node modes
 MAX_DEPTH = 16
@@ -36,6 +37,9 @@ class Scope:
 
     `names` are the subgraph's inputs, `entering` those of its instance by name, and `results` the links (by
     number of the output) that leave it; `given` are values of the instance's own widgets by input, `changed` those of widgets inside, by node.
+    `passing` are the inputs of bypassed subgraph nodes in here, by node, in the order of their subgraphs.
+    `widgets` are the inputs that are widgets, with the first inside that hangs on each; `is_group` tells the
+    older group nodes.
     """
 
     prefix: str = ""
@@ -46,9 +50,12 @@ class Scope:
     names: Sequence[str] = ()
     entering: dict[str, Node] = field(default_factory=dict)
     results: dict[int, Any] = field(default_factory=dict)
+    widgets: Mapping[str, Widget] = field(default_factory=dict)
     given: dict[str, Any] = field(default_factory=dict)
     changed: dict[str, dict[str, Any]] = field(default_factory=dict)
     inside: dict[str, Scope] = field(default_factory=dict)
+    passing: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
+    is_group: bool = False
 
     def all(self) -> Iterator[tuple[str, Scope, Node]]:
         """Every node that is no subgraph, with its id in the API format and its scope."""
@@ -58,17 +65,31 @@ class Scope:
             else:
                 yield self.prefix + key, self, node
 
-    def outside(self, slot: int) -> Any:
-        """The link that is at the instance's input of this number; None without one.
+    def value(self, name: str) -> Any:
+        """What an input gives that nothing is linked to: the instance's value, or that of the first widget inside.
+
+        So all that hang on an input get the same.
+        """
+        if name not in self.given and name in self.widgets:
+            key, inner = self.widgets[name]
+            if key in self.inside:
+                self.given[name] = self.inside[key].value(inner)
+            else:
+                values = values_of(self.nodes[key]) | self.changed.get(key, {})
+                self.given[name] = values.get(inner)
+        return self.given.get(name)
+
+    def entry(self, slot: int) -> Mapping[str, Any]:
+        """The instance's input of this number; an empty one without any.
 
         Inputs are told apart by their names. An instance that calls one differently has it at its number.
         """
         if 0 <= slot < len(self.names) and self.names[slot] in self.entering:
-            return self.entering[self.names[slot]].get("link")
+            return self.entering[self.names[slot]]
         for each in entries(self.instance, "inputs")[slot : slot + 1]:
             if each.get("name") not in self.names:
-                return each.get("link")
-        return None
+                return each
+        return {}
 
 
 def open_file(value: dict[Any, Any], problems: list[Problem]) -> Scope:
@@ -95,7 +116,9 @@ class _Graph:
     size: int = 0  # nodes that are no notes, whatever they look like
     inputs: int = 0
     is_parsed: bool = False
-    widgets: Mapping[str, str] = field(default_factory=dict)  # inputs of a subgraph that are some
+    widgets: Mapping[str, Widget] = field(
+        default_factory=dict
+    )  # inputs of a subgraph that are some
     nodes: dict[str, Node] = field(default_factory=dict)
     links: dict[Any, Origin] = field(default_factory=dict)
     results: dict[int, Any] = field(default_factory=dict)
@@ -127,8 +150,14 @@ class _Reader:
         parsed = self._parsed(graph)
         scope.nodes, scope.links, scope.results = parsed.nodes, parsed.links, parsed.results
         for key, node in scope.nodes.items():
-            if node.get("mode") not in (MUTED, BYPASSED):
+            if node.get("mode") not in (MUTED, BYPASSED) or self._is_sent(node, depth):
                 self._enter(scope, key, node, depth)
+            if node.get("mode") == BYPASSED and node["type"] in self.definitions:
+                scope.passing[key] = _complete(node, self.definitions[node["type"]])
+
+    def _is_sent(self, node: Node, depth: int) -> bool:
+        """Whether what is inside is sent whatever the mode of the node: so it is with subgraphs in subgraphs."""
+        return depth > 0 and node["type"] in self.definitions
 
     def _count(self, graph: Mapping[Any, Any]) -> None:
         """Count a graph once more, before anything in it is walked; raises _TooMuch."""
@@ -172,6 +201,7 @@ class _Reader:
             self.problems.append(Problem("unsupported_subgraph", key, "", message))
             return
         inner = Scope(f"{scope.prefix}{key}:", outer=scope, instance=node)
+        inner.is_group = kind in self.groups
         given = reversed(entries(node, "inputs"))
         inner.entering = {str(each.get("name")): each for each in given}
         scope.inside[key] = inner
@@ -180,8 +210,8 @@ class _Reader:
             definition = self._grouped(inner, self.groups[kind], changed)
         else:
             definition = self.definitions[kind]
-            inner.names = _names(definition)
-            _promote(inner, self._parsed(definition).widgets, changed)
+            inner.names, inner.widgets = _names(definition), self._parsed(definition).widgets
+            _promote(inner, changed)
         self._fill(inner, definition, depth + 1)
 
     def _grouped(
@@ -228,16 +258,15 @@ def _slots(node: Mapping[Any, Any]) -> int:
     return lists["inputs"]
 
 
-def _promote(inner: Scope, widgets: Mapping[str, str], changed: Mapping[str, Any]) -> None:
+def _promote(inner: Scope, changed: Mapping[str, Any]) -> None:
     """Take in the values that the instance gives to its own widgets, or that are given to those.
 
-    These are `widgets`, the inputs of the subgraph that are widgets with those inside ("3: seed"), and what
-    properties.proxyWidgets lists: [node inside, widget], or ["-1", input] for one of those inputs; inputs
+    These are the inputs of the subgraph that are widgets, and what properties.proxyWidgets lists: [node inside, widget], or ["-1", input] for one of those inputs; inputs
     that it leaves out come first. The widget of a pair is called by its name or by both ("3: seed"). One
     without a value leaves what is inside as it is.
     """
     listed = dict.fromkeys(_proxies(inner.instance))
-    own = [(OWN, name) for name in _in_order(inner.instance, widgets)]
+    own = [(OWN, name) for name in _in_order(inner.instance, inner.widgets)]
     order = [*(pair for pair in own if pair not in listed), *listed]
     named = named_values(inner.instance)
     values = _list(inner.instance.get("widgets_values")) if named is None else []
@@ -245,31 +274,50 @@ def _promote(inner: Scope, widgets: Mapping[str, str], changed: Mapping[str, Any
     said = {**(named or {}), **changed}
     for pair in order:
         node, name = pair
-        both = widgets.get(name, name) if node == OWN else ": ".join(pair)
+        both = ": ".join(inner.widgets.get(name, (name,)) if node == OWN else pair)
         value = said.get(both, said.get(name, given.get(pair)))
         if value is not None and is_input(name):
             place = inner.given if node == OWN else inner.changed.setdefault(node, {})
             place[name] = as_value(value)
 
 
-def _in_order(instance: Node, widgets: Mapping[str, str]) -> list[str]:
+def _in_order(instance: Node, widgets: Mapping[str, Widget]) -> list[str]:
     """The widgets of an instance in the order of its values: as it lists them. Of a file out of a PNG it
     lists those that are linked and those with a label; then it is the subgraph's own order."""
     listed = [str(each.get("name")) for each in entries(instance, "inputs") if "widget" in each]
     return listed if set(listed) >= set(widgets) else list(widgets)
 
 
-def _widgets(definition: Mapping[Any, Any], graph: _Graph) -> dict[str, str]:
-    """The inputs of a subgraph that are widgets, in order, with the first inside that hangs on each."""
-    found: dict[int, str] = {}
+def _widgets(definition: Mapping[Any, Any], graph: _Graph) -> dict[str, Widget]:
+    """The inputs of a subgraph that are widgets, in order, with the first inside that hangs on each: the first
+    in the input's own list of links."""
+    found: dict[int, dict[Any, Widget]] = {}
     for key, node in graph.nodes.items():
         for each in entries(node, "inputs"):
             number = each.get("link") if "widget" in each else None
             origin = graph.links.get(number) if is_id(number) else None
             if origin is not None and origin[0] == INPUTS:
-                found.setdefault(origin[1], f"{key}: {each.get('name')}")
-    names = enumerate(_names(definition))
-    return {name: found[slot] for slot, name in names if slot in found}
+                found.setdefault(origin[1], {})[number] = key, str(each.get("name"))
+    listed = enumerate(entries(definition, "inputs"))
+    return {
+        str(each.get("name")): _nearest(each, found[slot]) for slot, each in listed if slot in found
+    }
+
+
+def _nearest(entry: Mapping[str, Any], hanging: Mapping[Any, Widget]) -> Widget:
+    first = next((n for n in _list(entry.get("linkIds")) if is_id(n) and n in hanging), None)
+    return hanging[first] if first is not None else next(iter(hanging.values()))
+
+
+def _complete(node: Node, definition: Mapping[Any, Any]) -> list[Mapping[str, Any]]:
+    """All inputs of a subgraph node in the order of its subgraph: a file out of a PNG leaves out widgets."""
+    given, names = entries(node, "inputs"), set(_names(definition))
+    listed = {str(each.get("name")): each for each in given}
+    every = [
+        {"type": each.get("type"), **listed.get(str(each.get("name")), {})}
+        for each in entries(definition, "inputs")
+    ]
+    return [*every, *(each for each in given if str(each.get("name")) not in names)]
 
 
 def _names(definition: Mapping[Any, Any]) -> Sequence[str]:

@@ -4,8 +4,8 @@ r"""Texts as ComfyUI's browser side sends them: it takes comments and braces out
     as_written("a {red} star", "CLIPTextEncode")      r"a \{red\} star", which is sent as "a {red} star"
 
 It also takes one of {red|blue}, by chance. Such a text is left as it is but for its comments: whoever runs it there
-gets another one each time. {prompt} stands for the prompt of a workflow, and stays. Only widgets of a class for texts
-that is known here are changed; the API format, and so the first chunk of a PNG, holds what was sent.
+gets another one each time. {prompt} stands for the prompt of a workflow, and stays. Only widgets of a class that is
+said to have such texts are changed; the API format, and so the first chunk of a PNG, holds what was sent.
 """
 
 from __future__ import annotations
@@ -17,8 +17,16 @@ from typing import Any
 from flowdesign.comfy.widgets import is_known
 from flowdesign.workflow import MAX_TEXT, PROMPT
 
-_LONGEST = 4 * MAX_TEXT  # characters: of the longest text that is not refused, as it is written
-_SENDERS = "TextEncode"  # is in the names of the classes whose texts are changed
+LONGEST = 4 * MAX_TEXT  # characters: of the longest text that is not refused, as it is written
+_SENDERS = "TextEncode"  # is in the names of the classes known here whose texts are changed
+_OTHERS = frozenset(
+    {
+        "MiniMaxH3ImageToVideo",
+        "TextEncodeMageFlowEdit",
+        "TextGenerate",
+        "TextGenerateLTX2Prompt",
+    }
+)
 _OPENING = re.compile(r"/[/*]")
 _LINE = re.compile(r"[\n\r\u2028\u2029]")
 _ESCAPED = re.compile(r"\\([{}|])")
@@ -45,9 +53,9 @@ def _written(found: re.Match[str]) -> str:
 
 
 def _is_changed(value: Any, kind: str) -> bool:
-    if not isinstance(value, str) or len(value) > _LONGEST:
+    if not isinstance(value, str) or len(value) > LONGEST:
         return False
-    return _SENDERS in kind and is_known({"type": kind})
+    return kind in _OTHERS or (_SENDERS in kind and is_known({"type": kind}))
 
 
 @lru_cache(maxsize=1024)  # a subgraph may stand in many places

@@ -7,17 +7,20 @@ newest form says the values a second time, by name (`widgets_values_named`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from flowdesign.comfy.foreign import WIDGETS
+from flowdesign.comfy.foreign import CHOICES, WIDGETS
 from flowdesign.nodes import NODES
 
 MAX_SLOTS = 256  # inputs, outputs or promoted widgets of one node: no real one has as many
 SEED, UPLOAD = "*", "+"  # marks of a name: another value follows it
 _MAYBE = "\0"  # a mark, too: the name is a seed's, of a class that nothing is known of
-_CONTROL, _SHOWN = "control_after_generate", "$$"  # widgets that are no inputs; names begin so
+_NO_INPUTS = re.compile(
+    r"control_after_generate|\$\$|videopreview$|choose .* to upload$"
+)  # names of widgets
 _CONTROLS = ("fixed", "increment", "decrement", "randomize")
 _UPLOADS = ("image", "video", "audio", "file")
 _BUTTON, _WRAPPED = "upload", "__value__"
@@ -42,7 +45,9 @@ def values_of(node: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(values, dict):
         among = [bare(name) for name in names] or islice(values, MAX_SLOTS)
         return {n: as_value(values[n]) for n in among if n in values and is_input(n)}
-    given = placed(names, values) if isinstance(values, list) and is_named(node) else ()
+    if not isinstance(values, list) or not (is_known(node) or is_named(node)):
+        return {}
+    given = placed(names, values)
     return {name: value for name, value in given if is_input(name)}
 
 
@@ -64,25 +69,28 @@ def named_values(node: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def is_input(name: str) -> bool:
-    """Whether a widget is an input: a preview is none, nor what happens to a seed after a run.
+    """Whether a widget is an input: a preview or a button is none, nor what happens to a seed after a run.
 
     That is called by one of its own values where a class says which comes first.
     """
-    return not name.startswith((_CONTROL, _SHOWN)) and name not in _CONTROLS
+    return not _NO_INPUTS.match(name) and name not in _CONTROLS
 
 
 def is_named(node: Mapping[str, Any]) -> bool:
     """Whether it is known which values a node has: without names they would be lost."""
     values = node.get("widgets_values")
-    if not isinstance(values, list) or named_values(node) is not None:
-        return True
-    return is_known(node) or _end(names_of(node), values) >= _length(values)
+    if not isinstance(values, list) or named_values(node) is not None or _kind(node) in NODES:
+        return True  # ComfyUI, too, reads no more than the widgets of a class
+    return _end(names_of(node), values) >= _length(values, is_known(node))
 
 
 def is_known(node: Mapping[str, Any]) -> bool:
     """Whether the widgets of a node's class are declared here."""
-    kind = str(node["type"]).strip()
-    return kind in NODES or kind in WIDGETS
+    return _kind(node) in NODES or _kind(node) in WIDGETS or bool(_chosen(node))
+
+
+def _kind(node: Mapping[str, Any]) -> str:
+    return str(node["type"]).strip()
 
 
 def bare(name: str) -> str:
@@ -92,7 +100,7 @@ def bare(name: str) -> str:
 
 def names_of(node: Mapping[str, Any]) -> Sequence[str]:
     """The names of a node's widgets in the order of its values, those that another value follows marked."""
-    known, listed = _declared(str(node["type"])), _listed(node)
+    known, listed = _chosen(node) or _declared(str(node["type"])), _listed(node)
     if known and not set(map(bare, known)) < set(listed):
         return known
     marked = {bare(name): name for name in known}
@@ -122,10 +130,17 @@ def _end(names: Sequence[str], values: Sequence[Any]) -> int:
     return max((end for _, _, end in _places(names, values)), default=0)
 
 
-def _length(values: Sequence[Any]) -> int:
-    """How many values there are, without those of buttons at the end."""
-    kept = [at for at, value in enumerate(values, 1) if value is not None and value not in _UPLOADS]
+def _length(values: Sequence[Any], known: bool) -> int:
+    """How many values there are, without those of buttons at the end, and without empty ones of a class that
+    is known."""
+    kept = [at for at, value in enumerate(values, 1) if not _is_nothing(value, known)]
     return max(kept, default=0)
+
+
+def _is_nothing(value: Any, known: bool) -> bool:
+    if isinstance(value, dict):
+        return value.get("type") == "button"
+    return value is None or value in _UPLOADS or (known and value == "")
 
 
 def as_value(value: Any) -> Any:
@@ -145,6 +160,24 @@ def _declared(kind: str) -> Sequence[str]:
     if kind in NODES:
         return [f"{one.name}{SEED}" if one.control else one.name for one in NODES[kind].widgets]
     return WIDGETS.get(kind.strip(), ())
+
+
+def _chosen(node: Mapping[str, Any]) -> Sequence[str]:
+    """The names where a value chooses which follow; none of a class without a choice, or of one that is not known.
+
+    SaveVideo has one since its files have more values than before. Where a choice brings more than is known, only
+    the names before it are.
+    """
+    kind, values = _kind(node), node.get("widgets_values")
+    if kind not in CHOICES or not isinstance(values, list) or len(values) <= len(_declared(kind)):
+        return ()
+    before, following, after = CHOICES[kind]
+    names = before.split()
+    value = values[len(names) - 1] if len(values) >= len(names) else None
+    if not isinstance(value, str) or value not in following:
+        return ()
+    every = [*names, *(f"{names[-1]}.{each}" for each in following[value].split()), *after.split()]
+    return every if len(values) <= len(every) else names
 
 
 def _listed(node: Mapping[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
 import os
@@ -24,9 +25,17 @@ def act(flags: argparse.Namespace) -> int:
     return 0
 
 
+def any_letter() -> None:
+    r"""Let letters that a terminal does not have be printed as \xe9, which it has."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def show(result: object, as_json: bool, text: str) -> None:
-    """Print a result as JSON, or the text."""
-    print(json.dumps(result, indent=2, ensure_ascii=False) if as_json else text)
+    """Print a result as JSON, in which other letters than a terminal has are said by their number, or the text."""
+    few = not (sys.stdout.encoding or "").lower().startswith("utf")
+    print(json.dumps(result, indent=2, ensure_ascii=few) if as_json else text)
 
 
 @contextmanager

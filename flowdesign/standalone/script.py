@@ -116,7 +116,8 @@ def _assembled(writing: Writing, workflow: Workflow, prompt: str, seed: int) -> 
         "\n".join(_single_blanks(body)),
         'if __name__ == "__main__":\n    main(Path(sys.argv[1] if sys.argv[1:] else "image.png"))',
     ]
-    return "\n\n\n".join(part for part in parts if part)
+    script = "\n\n\n".join(part for part in parts if part)
+    return script.encode("ascii", "backslashreplace").decode()  # it goes through any terminal
 
 
 def _place(writing: Writing, image: str) -> str:
