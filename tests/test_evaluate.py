@@ -83,6 +83,10 @@ def test_contestants_meet_the_same_prompts_and_seeds_and_the_figures_are_right(
     )
     assert gap == pytest.approx(apart, abs=1e-4)
     assert [one["scale"] for one in figures["curve"]] == [0, 1, 2]
+    assert {one["prompts"] for one in figures["curve"]} == {6}  # of all scales, not of the search
+    for one in figures["curve"]:
+        promised = one["predicted"]["value"] - one["scores"]["combined"]["value"]
+        assert one["optimism"]["value"] == pytest.approx(promised, abs=1e-4)
     assert all(0 <= one["valid"] <= 1 for one in figures["curve"])
     assert "guided best of n" in command.tell(figures)
 
@@ -121,6 +125,20 @@ def test_a_stopped_evaluation_goes_on_and_gives_the_same(tmp_path: Path) -> None
     assert found["pairs"] == whole["pairs"] and found["reached"] == whole["reached"]
     images = runs.read_metrics(folder)[-1]["images"]
     assert images == runs.read_metrics(tmp_path / "whole")[-1]["images"]
+    searched = by_name(whole)["search"]
+    assert by_name(found)["search"]["seconds"] == searched["seconds"]
+    assert searched["seconds"]["design"] > 10 * 0.25  # what its images took, though they are there
+
+
+def test_choices_that_were_cut_short_are_made_again_with_the_same_chance(tmp_path: Path) -> None:
+    small = {"contestants": "random,fixed", "free": 0}
+    whole = run(tmp_path / "run", **small)
+    path = tmp_path / "run" / "choices" / "test random.jsonl"
+    before = path.read_text()
+    path.write_text(before[:-200])
+    assert run(tmp_path / "run", **small)["pairs"] == whole["pairs"]
+    said = [json.loads(line)["sentence"] for line in path.read_text().splitlines()]
+    assert said == [json.loads(line)["sentence"] for line in before.splitlines()]
 
 
 def test_a_failed_image_counts_as_the_worst(tmp_path: Path) -> None:

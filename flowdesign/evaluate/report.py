@@ -28,6 +28,7 @@ TIE = 0.05  # standard deviations of the combined score between two images that 
 EXAMPLES = 4  # prompts where guidance wins most, and where it loses most
 SCORES = "scores.jsonl.gz"
 BEST, FIXED, GRPO = "guided best of n", "fixed", "grpo"
+Expected = tuple[Values, Values]  # predictions and lower bounds, means over runs: (prompts,) each
 
 
 def report(
@@ -44,14 +45,15 @@ def report(
     groups = groups_of(setting, measured)
     _keep_scores(groups, folder)
     nearest = Nearest(list({parse_sentence(one.sentence) for one in setting.records}))
-    rows = [_told(setting, prompts, group, nearest) for group in groups]
+    expected = {one.name: _expected(setting, prompts, one) for one in groups}
+    rows = [_told(setting, prompts, one, expected[one.name], nearest) for one in groups]
     return {
         "prompts": len(prompts), "seeds": config.seeds, "scale": setting.scale,
         "weights": dict(config.weights), "held_out": config.held_out,
         "best_of": config.best_of, "trust": config.trust, "tie": TIE,
         "contestants": rows,
         "pairs": {one.name: _against(one, groups, config.held_out, config.seed) for one in groups},
-        "curve": _curve(groups, rows, free),
+        "curve": _curve(groups, expected, free),
         "reached": _reached(groups, config.seed),
         "examples": _examples(groups, prompts, setting.scale),
         "free": dict(free),
@@ -60,14 +62,14 @@ def report(
 
 
 def _told(
-    setting: Setting, prompts: Sequence[str], group: Group, nearest: Nearest
+    setting: Setting, prompts: Sequence[str], group: Group, expected: Expected, nearest: Nearest
 ) -> dict[str, Any]:
     """The figures of one contestant."""
     config, first = setting.config, group.first.contestant
     draws = Bootstrap(group.prompts, seed_of(config.seed, "bootstrap"))
     asked = list(prompts[: group.prompts])
     said = [group.sentences(run) for run in range(len(group.runs))]
-    predicted, bounds = _predicted(setting, asked, said)
+    predicted, bounds = expected
     return {
         "name": group.name, "about": first.about, "scale": first.scale,
         "runs": [one.contestant.run for one in group.runs if one.contestant.run],
@@ -89,12 +91,10 @@ def _told(
     }  # fmt: skip
 
 
-def _predicted(
-    setting: Setting, prompts: Sequence[str], said: Sequence[Sequence[tuple[int, ...]]]
-) -> tuple[Values, Values]:
-    """What the ensemble expects of designs and its lower bound, means over runs: (prompts,) each."""
-    ensemble = setting.bound.ensemble
-    found = [ensemble.predict(prompts, sentences) for sentences in said]
+def _expected(setting: Setting, prompts: Sequence[str], group: Group) -> Expected:
+    """What the ensemble expects of a contestant's designs and its lower bound."""
+    ensemble, asked = setting.bound.ensemble, list(prompts[: group.prompts])
+    found = [ensemble.predict(asked, group.sentences(run)) for run in range(len(group.runs))]
     means = np.mean([one.mean for one in found], 0)
     return means, np.mean([one.lower(setting.config.trust) for one in found], 0)
 
@@ -123,20 +123,20 @@ def _duel(group: Group, other: Group, held_out: str, seed: int) -> dict[str, Any
 
 
 def _curve(
-    groups: Sequence[Group], rows: Sequence[Mapping[str, Any]], free: Mapping[str, Any]
+    groups: Sequence[Group], expected: Mapping[str, Expected], free: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """What guidance does: figures at every scale, on the prompts that all scales have."""
-    many = min((one.prompts for one in groups), default=0)
-    found = []
-    for group, row in zip(groups, rows, strict=True):
-        if row["scale"] is None:
-            continue
-        draws = Bootstrap(many, 0)
+    guided = [one for one in groups if one.first.contestant.scale is not None]
+    many = min((one.prompts for one in guided), default=0)
+    draws, found = Bootstrap(many, 0), []
+    for group in guided:
         natural = free.get(group.name)
+        predicted, bounds = (each[:many] for each in expected[group.name])
         found.append({
-            "scale": row["scale"], "name": group.name, "prompts": many,
+            "scale": group.first.contestant.scale, "name": group.name, "prompts": many,
             "scores": {s: draws.mean(group.means(s)[:many]).to_json() for s in group.scores},
-            "optimism": row["optimism"], "predicted": row["predicted"], "bound": row["bound"],
+            "optimism": draws.mean(predicted - group.means()[:many]).to_json(),
+            "predicted": draws.mean(predicted).to_json(), "bound": draws.mean(bounds).to_json(),
             "distinct": float(np.mean([distinct(group.sentences(r)[:many]) for r in range(len(group.runs))])),
             "valid": natural and natural["valid"] / max(1, natural["samples"]),
         })  # fmt: skip

@@ -164,8 +164,7 @@ class Evaluation:
         """Let a contestant choose for its prompts, a block at a time; goes on where it was."""
         prompts = self._prompts(one) if prompts is None else prompts
         path = self._choices(one, part)
-        done = len(read_lines(path))
-        for first in range(done, len(prompts), BLOCK):
+        for first in range(_begun(path, len(prompts)), len(prompts), BLOCK):
             block = prompts[first : first + BLOCK]
             began = time.monotonic()
             said = one.choose(self.setting, block, seed_of(self.config.seed, "choose", first))
@@ -184,19 +183,28 @@ class Evaluation:
     def _search(self, measured: Sequence[Measured]) -> Generator[Step, None, Measured]:
         """Search by rendering for the first prompts, then render what was found with the seeds that count."""
         prompts = self.tests[: self.config.searched]
-        began = time.monotonic()
         starts = [
             [parse_sentence(one.pairs[at].sentence) for one in measured]
             for at in range(len(prompts))
         ]
+        tried: dict[Pair, None] = {}
+
+        def judge(pairs: Sequence[Pair]) -> Generator[Step, None, list[float]]:
+            tried.update(dict.fromkeys(pairs))
+            return (yield from self._judged(pairs))
+
         language = self.setting.language
-        found = yield from climb(self._judged, prompts, starts, language, self.config)
-        seconds = (time.monotonic() - began) / max(1, len(prompts))
+        found = yield from climb(judge, prompts, starts, language, self.config)
+        seconds = self._seconds(list(tried)) / max(1, len(prompts))
         about = f"searched for by rendering, {self.config.rounds} rounds"
         contestant = Contestant(SEARCH, about, lambda *_: [])
         pairs = self._pairs(prompts, [sentence_text(one) for one in found])
         yield from self._render(pairs)
         return Measured(contestant, pairs, [seconds] * len(prompts))
+
+    def _seconds(self, pairs: Sequence[Pair]) -> float:
+        """How long the images of pairs took, whenever they were made."""
+        return sum(one.seconds for row in self.gallery.shown(pairs) for one in row)
 
     def _speak_freely(self, many: Sequence[Contestant]) -> Generator[Step, None, dict[str, Any]]:
         """How many sentences are workflows without the grammar, at each scale of the first run."""
@@ -265,6 +273,17 @@ class Evaluation:
         self.index += 1
         metrics = {"images": self.images, "left": self.left}
         return Step(self.index - 1, self.index + self.left, metrics)
+
+
+def _begun(path: Path, count: int) -> int:
+    """How many choices of `count` a file has; a block that was cut short by a crash is taken away, since a
+    block's chance follows from where it begins."""
+    rows = read_lines(path)
+    if len(rows) >= count or not len(rows) % BLOCK:
+        return len(rows)
+    kept = rows[: len(rows) // BLOCK * BLOCK]
+    runs.replace_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+    return len(kept)
 
 
 def _random(setting: Setting, seed: int) -> Sentence:
