@@ -132,7 +132,7 @@ def use_toys(root: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalog, "MODELS", every_model(models))
     monkeypatch.setattr(place + "setting.Policies", partial(Policies, root=root))
     monkeypatch.setattr(place + "setting.Encoder", ToyEncoder)
-    monkeypatch.setattr(place + "setting.unpack_all", lambda: toy_records(60, 6))
+    monkeypatch.setattr(place + "setting.recorded", lambda name: toy_records(60, 6))
     monkeypatch.setattr(
         place + "setting.open_bound", lambda name, trust, *_: Bound(ToyEnsemble(), trust)
     )

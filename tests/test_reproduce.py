@@ -1,7 +1,10 @@
 """The whole paper in one command: its commands are right, it goes on where it was, and RESULTS.md is true."""
 
 import json
+import os
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ from evaluate_figures import FIGURES
 
 from flowdesign import runs
 from flowdesign.__main__ import main, parser
-from flowdesign.config import ScoreConfig, to_flags
+from flowdesign.config import ScoreConfig, save, to_flags
 from flowdesign.evaluate.tables import tables_of
 from flowdesign.reproduce import chain, plots, results
 from flowdesign.reproduce.presets import PRESETS, Stage
@@ -23,6 +26,7 @@ FINISHED = {"state": "finished", "step": 1, "total": 1, "message": "", "pid": 1,
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(chain, "CHECKPOINTS", tmp_path)
     monkeypatch.setattr(results, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr(chain, "take_in", lambda: None)
     return tmp_path
 
 
@@ -52,7 +56,8 @@ def test_every_stage_names_what_an_earlier_one_made(preset: str) -> None:
     made: set[str] = set()
     for stage in PRESETS[preset]("paper"):
         values = stage.config.model_dump()
-        for name in ("start", "policy", "conditioned"):
+        named = ["start", "policy", "conditioned"] + ["variants"] * (stage.kind == "evaluate")
+        for name in named:
             for one in filter(None, str(values.get(name, "")).split(",")):
                 assert one in made or one == "random"
         if isinstance(stage.config, ScoreConfig):
@@ -89,6 +94,88 @@ def test_what_is_finished_is_not_done_again_and_what_stops_says_how_to_go_on(
     assert told[0] == "[1/3] mine_collect is there"
     taken = chain.seconds_of(place / "mine")
     assert set(taken) == {"mine_reward", "mine_sft"} and all(each > 0 for each in taken.values())
+
+
+def test_runs_of_another_preset_are_never_taken_for_this_one_s(place: Path) -> None:
+    """Else RESULTS.md would tell the commands of one preset and the figures of another."""
+    for stage in PRESETS["quick"]("mine"):
+        finish(place, stage, FIGURES)
+        save(stage.config, place / stage.config.run / "config.json")
+    with pytest.raises(runs.RunConflict, match="mine_collect.*n: 32 -> 400.*another --run"):
+        chain.do("laptop", "mine", print)
+    assert chain.do("quick", "mine", lambda line: None) == place / "mine"
+
+
+def test_the_ablations_share_the_runs_of_the_laptop(place: Path) -> None:
+    for stage in PRESETS["laptop"]("mine"):
+        finish(place, stage, FIGURES)
+        save(stage.config, place / stage.config.run / "config.json")
+    left = [s.config.run for s in chain.stages_of("ablations", "mine") if not chain.is_done(s)]
+    kinds = ["one", "mean", "unbound", "cool", "cold"]
+    assert left == [*(f"mine_grpo_{kind}" for kind in kinds), "mine_ablations"]
+    usual = next(s.config for s in PRESETS["laptop"]("mine") if s.kind == "grpo").model_dump()
+    for stage in chain.stages_of("ablations", "mine")[-6:-1]:
+        values = stage.config.model_dump()
+        assert len([key for key in usual if key != "run" and values[key] != usual[key]]) == 1
+
+
+def test_a_new_machine_has_records_to_choose_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collection of training prompts alone gives an ensemble nothing to stop by."""
+    done: list[str] = []
+    monkeypatch.setattr(chain, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr(chain, "take_in", lambda: done.append("shipped records"))
+    monkeypatch.setattr(chain, "_run", lambda stage, folder: done.append(stage.kind))
+    chain.do("laptop", "mine", lambda line: None)
+    assert done[:3] == ["shipped records", "collect", "reward"]
+    done.clear()
+    chain.do("full", "mine", lambda line: None)
+    assert done[:2] == ["collect", "reward"]
+
+
+def test_the_full_preset_learns_from_what_it_collected() -> None:
+    """None of its stages reads the shipped records of the miniature world, nor their reference set."""
+    stages = PRESETS["full"]("big")
+    for stage in stages:
+        values = stage.config.model_dump()
+        read = ["records"] if values.get("scored") or stage.kind == "reward" else []
+        assert "shipped" not in [values[name] for name in [*read, *{"learned"} & values.keys()]]
+    reward = next(stage for stage in stages if stage.kind == "reward")
+    assert chain.before_of(reward) == (
+        "python -m flowdesign scorers reference --source collect:big_collect"
+    )
+    assert parser().parse_args(list(reward.before)).source == "collect:big_collect"
+
+
+def test_a_kill_reaches_the_stage_that_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would go on alone, hold the machine, and the same command could not go on."""
+    script = "import signal, time; signal.signal(15, lambda *_: exit(3)); print(flush=True); time.sleep(9)"
+    popen = chain.subprocess.Popen
+
+    def start(words: list[str], **_: Any) -> Any:
+        process = popen([sys.executable, "-c", script], stdout=-1)
+        assert process.stdout is not None
+        process.stdout.readline()
+        threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGTERM]).start()
+        return process
+
+    monkeypatch.setattr(chain.subprocess, "Popen", start)
+    before = signal.getsignal(signal.SIGTERM)
+    assert chain._start(["sft"]) == 3
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_stage_that_is_not_finished_says_so_in_the_results(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages = PRESETS["quick"]("mine")
+    finish(place, stages[0], {"images": 64, "prompts": 16, "workflows": 32, "rate": 1.5})
+    monkeypatch.setattr(chain, "_start", lambda words: 1)
+    assert main(["reproduce", "--preset", "quick", "--run", "mine"]) == 2
+    assert "mine_reward did not come to its end" in capsys.readouterr().err
+    text = (place / "mine" / "RESULTS.md").read_text()
+    assert "64 images of 16 prompts" in text and ", not finished |" in text
 
 
 def test_results_have_the_commands_times_tables_and_plots(place: Path) -> None:
@@ -128,8 +215,14 @@ def test_a_chart_places_its_points_by_their_values() -> None:
     assert plots.chart("none", "x", []) == ""
 
 
+def test_an_interval_that_ends_at_nought_is_drawn_to_there() -> None:
+    assert results._ends({"value": 0.4, "low": 0.0, "high": 0.8}) == (0.0, 0.8)
+    assert results._ends({"value": 0.4, "low": None, "high": None}) == (0.4, 0.4)
+
+
 def test_the_commands_can_be_seen_without_doing_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reproduce", "--preset", "full", "--run", "big", "--show"]) == 0
     shown = capsys.readouterr().out
+    assert "# It needs prompts.txt" in shown and "scorers reference" in shown
     assert "--base meta-llama/Llama-3.1-8B-Instruct" in shown
-    assert shown.count("python -m flowdesign grpo --run big_grpo") == 3
+    assert shown.count("python -m flowdesign grpo --run big_grpo") == 3 + 5

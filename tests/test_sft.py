@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from reward_toys import toy_records, true_score
@@ -17,7 +18,7 @@ from toys import write_tiny_base
 from flowdesign import runs
 from flowdesign.catalog import known_assets
 from flowdesign.checkpoints import CHECKPOINT, optimiser_of
-from flowdesign.config import SFTConfig
+from flowdesign.config import RewardConfig, SFTConfig, save
 from flowdesign.device import HardwareMissing
 from flowdesign.policy import Anatomy, Policy, fingerprint
 from flowdesign.records import Record, RecordsError, Store, split_of_both, split_of_prompt
@@ -201,6 +202,21 @@ def test_scored_workflows_are_told_with_the_level_that_they_reached(tmp_path: Pa
     assert set(zip(data.prompts, data.sentences, strict=True)) <= pairs
     with pytest.raises(RecordsError, match="at least 10 are needed"):
         scored.levelled([], GRAMMAR)
+
+
+def test_scored_workflows_are_weighed_as_for_the_ensemble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A baseline of GRPO learns from the same scores as GRPO's reward."""
+    monkeypatch.setattr(scored, "unpack_all", lambda: toy_records(40, 4))
+    usual = scored.scored_of(tmp_path / "one", scored.SHIPPED, GRAMMAR)
+    config = RewardConfig(run="upside_down", weights={"scene_soft": -1.0})
+    reward = tmp_path / "reward"
+    reward.mkdir()
+    save(config, reward / "config.json")
+    other = scored.scored_of(tmp_path / "two", scored.SHIPPED, GRAMMAR, str(reward))
+    found = np.corrcoef([one.level for one in usual], [one.level for one in other])[0, 1]
+    assert found < -0.9
 
 
 def test_the_scored_workflows_of_a_run_stay_those_that_it_began_with(

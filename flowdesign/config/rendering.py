@@ -142,6 +142,11 @@ class EvaluateConfig(RenderConfig):
         "", description="run of an SFT policy that was told scores (sft --scored); empty is none"
     )
     variants: str = Field("", description="other policies to compare, by comma")
+    learned: str = Field(
+        "shipped",
+        description="records that baselines take workflows from and designs are compared with: a folder, or "
+        "shipped; empty is the usual one",
+    )
     reward: str = Field("reward", description="run or folder of the ensemble that ranks designs")
     trust: float = Field(1.0, ge=0, description="k of its lower bound: mean - k x spread")
     scales: str = Field("0.5,1.5,2,3,5", description="guidance scales, by comma")

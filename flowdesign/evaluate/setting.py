@@ -22,11 +22,10 @@ from flowdesign.config import ConfigError, EvaluateConfig, listed
 from flowdesign.heldout import held_out, to_learn_from
 from flowdesign.policies import Policies
 from flowdesign.records import Record, Split, split_of_prompt
-from flowdesign.records.splits import split_of_workflow
 from flowdesign.reward.bound import Bound, open_bound
 from flowdesign.reward.encoder import Encoder
 from flowdesign.sampling import Speaker
-from flowdesign.shipped.packed import unpack_all
+from flowdesign.sft.scored import recorded, training_tokens
 from flowdesign.standards import combine, read_reference
 from flowdesign.tokens import VOCABULARY, Automaton
 
@@ -76,10 +75,10 @@ class Setting:
 
     @cached_property
     def records(self) -> list[Record]:
-        """The shipped records of training prompts and workflows."""
-        found = list(unpack_all())
-        workflows = {one.sentence: one.workflow for one in found}
-        kept = {s for s, workflow in workflows.items() if split_of_workflow(workflow) == "train"}
+        """The records of training prompts and workflows that can be said here. Raises RecordsError."""
+        found = [one for one in recorded(self.config.learned) if one.sentence]
+        said = dict.fromkeys(one.sentence for one in found)
+        kept = {one for one in said if training_tokens(one, self.language) is not None}
         prompts = {p for p in {one.prompt for one in found} if split_of_prompt(p) == "train"}
         return [one for one in found if one.sentence in kept and one.prompt in prompts]
 

@@ -11,13 +11,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from flowdesign import runs
 from flowdesign.catalog import ROOT, installed
 from flowdesign.config import to_flags
-from flowdesign.reproduce.presets import PRESETS, Stage, zoo
+from flowdesign.records import Store
+from flowdesign.reproduce.presets import PRESETS, SHIPPED_FIRST, Stage, zoo
+from flowdesign.shipped import import_once
 
 CHECKPOINTS = ROOT / "checkpoints"
 TIMES = "stages.json"
@@ -39,11 +42,24 @@ def command_of(stage: Stage) -> str:
     return " ".join(["python -m flowdesign", stage.kind, *map(_quoted, to_flags(stage.config))])
 
 
+def before_of(stage: Stage) -> str:
+    """The command to do before a stage, as it is typed; empty for none."""
+    return " ".join(["python -m flowdesign", *stage.before]) if stage.before else ""
+
+
 def do(preset: str, name: str, tell: Tell) -> Path:
-    """Do what is left of a reproduction; its folder. Raises StageStopped."""
+    """Do what is left of a reproduction; its folder.
+
+    Raises StageStopped, and runs.RunConflict before any work where a run of this name has other options.
+    """
     folder = CHECKPOINTS / name
-    folder.mkdir(parents=True, exist_ok=True)
     stages = stages_of(preset, name)
+    for stage in stages:
+        if (CHECKPOINTS / stage.config.run / "config.json").exists():
+            runs.prepare(CHECKPOINTS / stage.config.run, stage.config)
+    folder.mkdir(parents=True, exist_ok=True)
+    if PRESETS[preset] in SHIPPED_FIRST:
+        take_in()
     for number, stage in enumerate(stages, 1):
         if is_done(stage):
             tell(f"[{number}/{len(stages)}] {stage.config.run} is there")
@@ -51,6 +67,12 @@ def do(preset: str, name: str, tell: Tell) -> Path:
         tell(f"[{number}/{len(stages)}] {stage.about}\n    {command_of(stage)}")
         _run(stage, folder)
     return folder
+
+
+def take_in() -> None:
+    """Give an empty store of records the shipped ones, as the page does when it is first opened."""
+    with closing(Store.open()) as store:
+        import_once(store)
 
 
 def is_done(stage: Stage) -> bool:
@@ -67,10 +89,10 @@ def seconds_of(folder: Path) -> dict[str, float]:
 
 
 def _run(stage: Stage, folder: Path) -> None:
-    words = [sys.executable, "-m", "flowdesign", stage.kind, *to_flags(stage.config)]
     began = time.monotonic()
     try:
-        status = _wait(subprocess.Popen(words, cwd=ROOT))
+        status = _start(stage.before) if stage.before else 0
+        status = status or _start([stage.kind, *to_flags(stage.config)])
     finally:
         taken = seconds_of(folder)
         taken[stage.config.run] = round(
@@ -83,13 +105,19 @@ def _run(stage: Stage, folder: Path) -> None:
         )
 
 
-def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Wait for a stage; Ctrl-C, which reaches it too, lets it end its step first."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _start(words: Sequence[str]) -> int:
+    """Do a command in a process of its own; its exit status.
+
+    Ctrl-C, which reaches that process too, and a kill, which is passed on to it, let it end its step first.
+    """
+    process = subprocess.Popen([sys.executable, "-m", "flowdesign", *words], cwd=ROOT)
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    kill = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
     try:
         return process.wait()
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, interrupt)
+        signal.signal(signal.SIGTERM, kill)
 
 
 def _quoted(word: str) -> str:

@@ -5,7 +5,7 @@ PRESETS is the one place to add another: from the name of the reproduction to it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +28,11 @@ class Stage:
     kind: str
     config: RunConfig
     about: str
+    before: tuple[str, ...] = ()  # words of a command to do before it, as often as it is begun
 
 
 Stages = Callable[[str], list[Stage]]
+_LAPTOP_GRPO = {"steps": 30}
 
 
 def quick(name: str) -> list[Stage]:
@@ -60,7 +62,7 @@ def laptop(name: str) -> list[Stage]:
         sft={"steps": 120},
         warm={"steps": 40},
         scored={"steps": 60},
-        grpo={"steps": 30},
+        grpo=_LAPTOP_GRPO,
         evaluate={
             "prompt_count": 60, "curve_prompts": 30, "seeds": 2, "choose_prompts": 16, "table_prompts": 24,
             "table_workflows": 16, "searched": 8, "rounds": 3, "tries": 4, "free": 60, "scales": "1.5,2,3",
@@ -68,9 +70,23 @@ def laptop(name: str) -> list[Stage]:
     )  # fmt: skip
 
 
+def ablations(name: str) -> list[Stage]:
+    """The laptop preset, whose runs it shares, and five more GRPO runs, each with one thing changed (VARIANTS):
+    about 100 minutes more."""
+    *stages, last = laptop(name)
+    more = _variants(name, _LAPTOP_GRPO)
+    changes = {"run": f"{name}_ablations", "variants": _names(name, more)}
+    config = build(EvaluateConfig, last.config.model_dump() | changes)
+    return [*stages, *more, Stage(last.kind, config, "compare the ablations too")]
+
+
 def full(name: str) -> list[Stage]:
-    """The paper at its size on one GPU of 24 GB or more: SDXL models in your models folder, an 8B policy,
-    learned scorers."""
+    """The paper at its size on one GPU of 24 GB or more: SDXL, an 8B policy, learned scorers, three seeds.
+
+    It needs prompts.txt, a prompt a line; SDXL models in a folder that FLOWDESIGN_MODELS names, each with its row at
+    the end of ASSETS in flowdesign/catalog.py and its word at the end of tokens/vocabulary.txt; and weights of
+    the scorers and of the language model, in folders or from the hub. It was never run as a whole.
+    """
     scorers = {
         "weights": {"pickscore": 1.0, "imagereward": 0.5, "aesthetic": 0.25}, "held_out": "hps_v2",
         "also": "", "score_device": "cuda",
@@ -83,14 +99,20 @@ def full(name: str) -> list[Stage]:
                 "steps": 4000, "weights": scorers["weights"], "held_out": "hps_v2"},
         sft={"base": "meta-llama/Llama-3.1-8B-Instruct", "device": "cuda", "steps": 4000},
         warm={"device": "cuda", "steps": 400},
-        scored={"base": "meta-llama/Llama-3.1-8B-Instruct", "device": "cuda", "steps": 1000},
+        scored={"device": "cuda", "steps": 1000, "records": ""},
         grpo={"device": "cuda", "steps": 1000, "prompts": 16, "layers": 0, "lora_rate": 5e-5, "rows_rate": 2e-4},
-        evaluate={**scorers, **rendering, "prompt_count": 500},
-        seeds=3,
+        evaluate={**scorers, **rendering, "prompt_count": 500, "learned": ""},
+        seeds=3, ablated=True, standardised=True,
     )  # fmt: skip
 
 
-PRESETS: Mapping[str, Stages] = {"quick": quick, "laptop": laptop, "full": full}
+PRESETS: Mapping[str, Stages] = {
+    "quick": quick,
+    "laptop": laptop,
+    "ablations": ablations,
+    "full": full,
+}
+SHIPPED_FIRST = (quick, laptop, ablations)  # learn from the shipped records as well
 
 # What each preset changes again.
 _WARM = {
@@ -101,6 +123,21 @@ _GRPO = {
     "threads": 2, "prompts": 12, "layers": 10, "at_once": 6, "lora_rate": 6e-4, "rows_rate": 1.2e-3,
     "warmup": 3, "divergence": 0.03, "entropy": 0.06, "least_entropy": 0.45, "save_every": 5,
 }  # fmt: skip
+# GRPO with one thing changed; "cold" begins with the SFT policy, without the warm start.
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "one": {"members": 1},
+    "mean": {"trust": 0.0},
+    "unbound": {"divergence": 0.0},
+    "cool": {"temperature": 0.7},
+    "cold": {},
+}
+_ABOUT = {
+    "one": "ablation: GRPO against one member of the ensemble",
+    "mean": "ablation: GRPO against the ensemble's mean, not its lower bound",
+    "unbound": "ablation: GRPO without the KL divergence",
+    "cool": "ablation: GRPO at temperature 0.7",
+    "cold": "ablation: GRPO without a warm start",
+}
 _SCORED = {"scored": 1.0, "records": "shipped", "prompts": 16, "sentences": 2, "threads": 2}
 
 
@@ -114,16 +151,24 @@ def _chain(
     grpo: dict[str, Any],
     evaluate: dict[str, Any],
     seeds: int = 1,
+    ablated: bool = False,
+    standardised: bool = False,
 ) -> list[Stage]:
-    """The stages with these options; whatever is not said is the default of its command."""
+    """The stages with these options; whatever is not said is the default of its command.
+
+    `ablated` adds VARIANTS; `standardised` measures the scorers' reference set on what was collected.
+    """
     run = {stage: f"{name}_{stage}" for stage in ("collect", "reward", "sft", "warm", "scored")}
     grpos = [f"{name}_grpo{seed or ''}" for seed in range(seeds)]
     learns = {"reward": run["reward"]}
     of_warm = {"start": run["sft"], **learns, **_WARM, **warm, "run": run["warm"]}
+    more = _variants(name, grpo) if ablated else []
     compared = {"policy": ",".join(grpos), "conditioned": run["scored"], **learns}
+    reference = ("scorers", "reference", "--source", f"collect:{run['collect']}")
     return [
         Stage("collect", build(CollectConfig, {**collect, "run": run["collect"]}), "render and score"),
-        Stage("reward", build(RewardConfig, {**reward, "run": run["reward"]}), "the reward ensemble"),
+        Stage("reward", build(RewardConfig, {**reward, "run": run["reward"]}), "the reward ensemble",
+              reference if standardised else ()),
         Stage("sft", build(SFTConfig, {"threads": 2, **learns, **sft, "run": run["sft"]}),
               "phase 1: SFT on random valid workflows"),
         Stage("sft", build(SFTConfig, of_warm), "a warm start on workflows that a search finds"),
@@ -133,12 +178,32 @@ def _chain(
             }), "phase 2: GRPO against the ensemble")
             for seed, one in enumerate(grpos)
         ),
-        Stage("sft", build(SFTConfig, {**_SCORED, **learns, **scored, "run": run["scored"]}),
+        *more,
+        Stage("sft", build(SFTConfig, {
+            **_SCORED, "start": run["sft"], **learns, **scored, "run": run["scored"],
+        }),
               "a baseline: ComfyGen-FT's policy, told scores"),
         Stage("evaluate", build(EvaluateConfig, {
-            "threads": 2, **compared, **evaluate, "run": f"{name}_evaluate",
+            "threads": 2, **compared, "variants": _names(name, more), **evaluate, "run": f"{name}_evaluate",
         }), "compare on held-out prompts"),
     ]  # fmt: skip
+
+
+def _variants(name: str, grpo: Mapping[str, Any]) -> list[Stage]:
+    """GRPO runs with one thing changed."""
+    starts = {"cold": f"{name}_sft"}
+    return [
+        Stage("grpo", build(GRPOConfig, {
+            **_GRPO, "reward": f"{name}_reward", **grpo, **changes,
+            "start": starts.get(key, f"{name}_warm"), "run": f"{name}_grpo_{key}",
+        }), _ABOUT[key])
+        for key, changes in VARIANTS.items()
+    ]  # fmt: skip
+
+
+def _names(name: str, more: Sequence[Stage]) -> str:
+    """The policies to look at beside the usual ones: that of phase 1, and the ablations."""
+    return ",".join([f"{name}_sft", *(stage.config.run for stage in more)])
 
 
 def zoo(name: str) -> Stage:

@@ -10,7 +10,14 @@ from typing import Any
 
 from flowdesign import __version__, runs
 from flowdesign.evaluate.tables import interval, tables_of
-from flowdesign.reproduce.chain import CHECKPOINTS, command_of, is_done, seconds_of, stages_of
+from flowdesign.reproduce.chain import (
+    CHECKPOINTS,
+    before_of,
+    command_of,
+    is_done,
+    seconds_of,
+    stages_of,
+)
 from flowdesign.reproduce.plots import Line, chart
 from flowdesign.reproduce.presets import Stage
 
@@ -62,7 +69,10 @@ def _stages(stages: Sequence[Stage], seconds: Mapping[str, float]) -> str:
     for stage in stages:
         taken = seconds.get(stage.config.run)
         minutes = f"{taken / 60:.1f}" if taken is not None else "not done here"
-        lines.append(f"| {stage.about} | `{command_of(stage)}` | {stage.config.seed} | {minutes} |")
+        if taken is not None and not is_done(stage):
+            minutes += ", not finished"
+        commands = "<br>".join(f"`{one}`" for one in (before_of(stage), command_of(stage)) if one)
+        lines.append(f"| {stage.about} | {commands} | {stage.config.seed} | {minutes} |")
     total = sum(seconds.get(stage.config.run, 0.0) for stage in stages) / 60
     return "\n".join([*lines, f"| all | | | {total:.1f} |"])
 
@@ -84,7 +94,7 @@ def _rewarded(stage: Stage, figures: Mapping[str, Any], folder: Path) -> list[st
 def _improved(stage: Stage, figures: Mapping[str, Any], folder: Path) -> list[str]:
     from flowdesign.grpo.command import tell
 
-    told = ["## GRPO", f"```text\n{tell(dict(figures))}\n```"]
+    told = [f"## GRPO: {stage.config.run}", f"```text\n{tell(dict(figures))}\n```"]
     rows = runs.read_metrics(CHECKPOINTS / stage.config.run)
     lines = [
         Line(words, [(row["step"] + 1, row[key]) for row in rows if key in row])
@@ -115,7 +125,7 @@ def guidance_plot(figures: Mapping[str, Any]) -> str:
         return Line(
             name,
             points,
-            [(each["low"] or each["value"], each["high"] or each["value"]) for _, each in found],
+            [_ends(each) for _, each in found],
         )
 
     lines = [
@@ -123,6 +133,13 @@ def guidance_plot(figures: Mapping[str, Any]) -> str:
         line("predicted", lambda one: one["predicted"]),
     ]
     return chart("Guidance", "guidance scale s", lines)
+
+
+def _ends(found: Mapping[str, Any]) -> tuple[float, float]:
+    """The ends of an interval; the estimate itself where there is none."""
+    if found["low"] is None:
+        return found["value"], found["value"]
+    return found["low"], found["high"]
 
 
 def _plot(folder: Path, name: str, drawn: str) -> str:

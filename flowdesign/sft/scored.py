@@ -10,23 +10,24 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from flowdesign.config import ScoreConfig, build
+from flowdesign.config import RewardConfig, ScoreConfig, build, load
 from flowdesign.records import DATA, Record, RecordsError, Store, is_store
 from flowdesign.records.splits import split_of_prompt, split_of_workflow
 from flowdesign.reward.data import SHIPPED
-from flowdesign.runs import replace_text
+from flowdesign.runs import folder_of, replace_text
 from flowdesign.shipped.packed import unpack_all
 from flowdesign.standards import combine, read_reference
 from flowdesign.tokens import Automaton, UnknownToken, parse_sentence, sentence_text, workflow_of
 
 KEPT = "scored.jsonl"  # in the run's folder
+USUAL: Mapping[str, float] = build(ScoreConfig, {}).weights
 BEST = 10  # levels are tenths of the pairs, from 1
 
 
@@ -44,10 +45,11 @@ def told(prompt: str, level: int) -> str:
     return f"score {level} of {BEST}: {prompt}"
 
 
-def scored_of(folder: Path, records: str, language: Automaton) -> list[Scored]:
+def scored_of(folder: Path, records: str, language: Automaton, reward: str = "") -> list[Scored]:
     """The pairs of a run: those kept in its folder, else those among the records now, which it keeps.
 
-    Raises RecordsError where there are too few to tell levels.
+    Scores are weighted as for the ensemble `reward` (run or folder), so that a baseline of GRPO learns from what
+    GRPO does. Raises RecordsError where there are too few to tell levels.
     """
     path = folder / KEPT
     if path.exists():
@@ -55,7 +57,7 @@ def scored_of(folder: Path, records: str, language: Automaton) -> list[Scored]:
         return [
             Scored(one["prompt"], parse_sentence(one["sentence"]), one["level"]) for one in kept
         ]
-    found = levelled(_read(records), language)
+    found = levelled(recorded(records), language, _weights(reward))
     lines = [
         json.dumps({"prompt": o.prompt, "sentence": sentence_text(o.sentence), "level": o.level})
         for o in found
@@ -65,18 +67,22 @@ def scored_of(folder: Path, records: str, language: Automaton) -> list[Scored]:
     return found
 
 
-def levelled(records: Iterable[Record], language: Automaton) -> list[Scored]:
+def levelled(
+    records: Iterable[Record], language: Automaton, weights: Mapping[str, float] = USUAL
+) -> list[Scored]:
     """The pairs of training prompts and training workflows with the level of their mean combined score.
 
     Raises RecordsError for fewer than BEST of them.
     """
-    weights, reference = build(ScoreConfig, {}).weights, read_reference()
+    reference = read_reference()
     values: dict[tuple[str, str], list[float]] = {}
     for one in records:
         score = combine(one.scores, weights, reference)
         if score is not None and math.isfinite(score) and not one.failure and one.sentence:
             values.setdefault((one.prompt, one.sentence), []).append(score)
-    parsed = [(key, _tokens(key[1], language), float(np.mean(row))) for key, row in values.items()]
+    parsed = [
+        (key, training_tokens(key[1], language), float(np.mean(row))) for key, row in values.items()
+    ]
     kept = [
         (prompt, tokens, mean)
         for (prompt, _), tokens, mean in parsed
@@ -102,8 +108,8 @@ def drawn(
     return [(told(one.prompt, one.level), one.sentence) for one in chosen]
 
 
-def _tokens(sentence: str, language: Automaton) -> tuple[int, ...] | None:
-    """The tokens of a sentence of the training split that can be said here."""
+def training_tokens(sentence: str, language: Automaton) -> tuple[int, ...] | None:
+    """The tokens of a sentence of the training split that can be said here, None for any other."""
     try:
         tokens = parse_sentence(sentence)
         workflow = workflow_of(sentence)
@@ -114,7 +120,14 @@ def _tokens(sentence: str, language: Automaton) -> tuple[int, ...] | None:
     return tokens if split_of_workflow(workflow) == "train" else None
 
 
-def _read(records: str) -> list[Record]:
+def _weights(reward: str) -> Mapping[str, float]:
+    """The weights by which an ensemble learned, the usual ones where there is none."""
+    path = folder_of(reward) / "config.json"
+    return load(RewardConfig, path).weights if reward and path.exists() else USUAL
+
+
+def recorded(records: str) -> list[Record]:
+    """The records in a folder; the shipped ones, or those in the usual one for an empty name. Raises RecordsError."""
     if records == SHIPPED:
         return list(unpack_all())
     place = Path(records) if records else DATA

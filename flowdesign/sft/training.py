@@ -172,7 +172,7 @@ def _made(config: SFTConfig, folder: Path, language: Automaton) -> Made:
     where = folder, config.records, language
     return Made(
         imported.pool_of(*where) if config.imported else {},
-        scored.scored_of(*where) if config.scored else (),
+        scored.scored_of(*where, config.reward) if config.scored else (),
     )
 
 
