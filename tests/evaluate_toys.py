@@ -103,11 +103,13 @@ class _Predicted:
 
 
 def write_policies(root: Path) -> Path:
-    """policy_sft, and better and other, which GRPO made of it; all know nothing."""
+    """policy_sft, told, which learned with scores, and better and other, which GRPO made of the first; all know
+    nothing."""
     base = str(write_tiny_base(root / "base"))
     torch.manual_seed(0)
     sft = Policy.create(Anatomy(base, 4), "fp32", models=catalog.known_assets())
     _write(root / "policy_sft", sft, {})
+    _write(root / "told", sft, {"scored": 1.0})
     for name in ("better", "other"):
         policy = sft.twin()
         with torch.no_grad():

@@ -18,6 +18,7 @@ from flowdesign.evaluate.contestants import CONTESTANTS, contestants
 from flowdesign.evaluate.report import SCORES
 from flowdesign.evaluate.run import evaluate
 from flowdesign.evaluate.setting import Setting, Tabulated
+from flowdesign.records import COMBINED
 from flowdesign.tokens import VOCABULARY, Automaton, sentence_text
 
 LANGUAGE = Automaton(VOCABULARY, known_assets())
@@ -82,6 +83,22 @@ def test_contestants_meet_the_same_prompts_and_seeds_and_the_figures_are_right(
         rows["sft"]["scores"]["combined"]["value"] - rows["random"]["scores"]["combined"]["value"]
     )
     assert gap == pytest.approx(apart, abs=1e-4)
+    means = {
+        (name, seed): each
+        for name, row in rows.items()
+        for seed, each in zip(row["runs"], row["each"], strict=False)
+    }
+    duel = figures["pairs"]["guided 2"]["grpo"]
+    assert len(duel["each"]) == 2 and np.mean(duel["each"]) == pytest.approx(
+        duel[COMBINED]["value"], abs=1e-4
+    )
+    duel = figures["pairs"]["guided best of n"]["grpo"]  # both on all prompts: seed by seed
+    for seed, gap in zip(("better", "other"), duel["each"], strict=True):
+        apart = means["guided best of n", seed] - means["grpo", seed]
+        assert gap == pytest.approx(apart, abs=1e-4)
+    assert figures["pairs"]["fixed"]["grpo"]["each"] == []
+    assert "policy_sft" in rows["sft"]["about"]
+    assert "comfygen-ft was not compared" in command.tell(figures)
     assert [one["scale"] for one in figures["curve"]] == [0, 1, 2]
     assert {one["prompts"] for one in figures["curve"]} == {6}  # of all scales, not of the search
     for one in figures["curve"]:
@@ -155,6 +172,12 @@ def test_a_failed_image_counts_as_the_worst(tmp_path: Path) -> None:
 def test_what_cannot_be_compared_is_said_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown kind 'routres'. Did you mean 'routers'"):
         run(tmp_path / "run", contestants="routres")
+    with pytest.raises(
+        ConfigError, match="conditioned: name the run of a policy that was told scores"
+    ):
+        run(tmp_path / "two", contestants="random,conditioned")
+    with pytest.raises(ConfigError, match="'policy_sft' was not told scores"):
+        run(tmp_path / "three", conditioned="policy_sft")
     with pytest.raises(ConfigError, match="write numbers by comma"):
         build(EvaluateConfig, {"scales": "1, two"})
     with pytest.raises(ConfigError, match="searched .* at most prompt_count"):
@@ -162,7 +185,7 @@ def test_what_cannot_be_compared_is_said_before_any_work(tmp_path: Path) -> None
 
 
 def test_every_kind_of_contestant_speaks(tmp_path: Path) -> None:
-    config = build(EvaluateConfig, SMALL | {"conditioned": "policy_sft", "variants": "other"})
+    config = build(EvaluateConfig, SMALL | {"conditioned": "told", "variants": "other"})
     setting = Setting(config, installed(), scale=2.0)
     prompts = ["a red circle, flat style", "a blue star, outline style"]
     sentences = baselines.default_sentences(LANGUAGE)

@@ -188,7 +188,7 @@ def test_results_have_the_commands_times_tables_and_plots(place: Path) -> None:
     assert f"`{chain.command_of(stages[-1])}` | 0 | not done here |" in text
     assert "| 0 | 2.0 |" in text and "800 images of 100 prompts" in text
     for table in tables_of(FIGURES):
-        assert table.markdown() in text
+        assert table.markdown() in text and table.note in text
     drawn = (place / "mine" / "guidance.svg").read_text()
     assert (
         drawn.count("<circle") == 2 * len(FIGURES["curve"]) and "![guidance](guidance.svg)" in text
@@ -202,7 +202,9 @@ def test_tables_show_the_figures() -> None:
     assert rows["grpo"][3] == "50% (40% to 60%)" and rows["fixed"][3] == ""
     assert "+0.400 (+0.200 to +0.600)" in {row[0]: row for row in differences.rows}["grpo"]
     assert "60% / 10% / 30%" in {row[0]: row for row in differences.rows}["grpo"]
-    assert {row[0]: row for row in variety.rows}["grpo"][1] == "90%"
+    assert {row[0]: row for row in variety.rows}["grpo"][1] == "90% of 60"
+    assert "79 of 500" in variety.note and "Jaccard" in variety.note and "0.9995" in variety.note
+    assert "0.05" in differences.note and "training seeds" in quality.note
     assert [row[0] for row in guidance.rows] == ["0", "1"] and guidance.rows[0][-1] == "97.0%"
     assert all(len(row) == len(table.head) for table in tables_of(FIGURES) for row in table.rows)
 

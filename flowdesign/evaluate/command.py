@@ -10,6 +10,7 @@ from flowdesign import runs
 from flowdesign.config import EvaluateConfig
 
 SHIPPED = "evaluation"  # the run whose figures are shown unless another is named
+TOLD = "comfygen-ft"  # the one baseline that has to be trained first
 HOW = "Compare contestants: python -m flowdesign evaluate"  # to get figures
 
 
@@ -43,6 +44,10 @@ def tell(figures: Mapping[str, Any]) -> str:
         f"'{held}' was held out"
     ]
     lines += [_tell_row(row, held) for row in figures["contestants"]]
+    if all(row["name"] != TOLD for row in figures["contestants"]):
+        lines.append(
+            f"{TOLD} was not compared: no policy that was told scores was named (--conditioned)"
+        )
     if figures["reached"]:
         lines.append("from the best fixed workflow (0 %) to the search by rendering (100 %):")
         lines += [f"  {name:18} {_share(found)}" for name, found in figures["reached"].items()]
@@ -54,8 +59,7 @@ def _tell_row(row: Mapping[str, Any], held: str) -> str:
     strict = row["scores"].get(held, {"value": float("nan")})["value"]
     return (
         f"  {row['name']:18} {score['value']:+.3f} ({score['low']:+.3f} to {score['high']:+.3f})  "
-        f"{held} {strict:.3f}  distinct {row['distinct']:.0%}  "
-        f"{row['prompts']} prompts  {row['about']}"
+        f"{held} {strict:.3f}  distinct {row['distinct']:.0%} of {row['prompts']}  {row['about']}"
     )
 
 

@@ -15,7 +15,7 @@ from flowdesign.config import ConfigError, EvaluateConfig, listed
 from flowdesign.evaluate import baselines
 from flowdesign.evaluate.setting import Sentence, Setting, Tabulated, seed_of
 from flowdesign.sampling import Speaker, roll
-from flowdesign.sft.scored import BEST, told
+from flowdesign.sft.scored import BEST, told, was_told
 from flowdesign.tokens import random_sentence
 
 Choose = Callable[[Setting, Sequence[str], int], list[Sentence]]  # prompts, seed
@@ -94,7 +94,13 @@ def _routers(setting: Setting) -> list[Contestant]:
 def _conditioned(setting: Setting) -> list[Contestant]:
     name = setting.config.conditioned
     if not name:
+        if "conditioned" in listed(setting.config.contestants):
+            raise ConfigError(
+                "conditioned: name the run of a policy that was told scores (sft --scored 1)"
+            )
         return []
+    if not was_told(setting.policies.known(name).folder):
+        raise ConfigError(f"conditioned: '{name}' was not told scores (sft --scored 1 --run NAME)")
 
     def choose(setting: Setting, prompts: Sequence[str], seed: int) -> list[Sentence]:
         return _say(
@@ -106,8 +112,9 @@ def _conditioned(setting: Setting) -> list[Contestant]:
 
 def _sft(setting: Setting) -> list[Contestant]:
     start = setting.start
-    plain = Contestant("sft", "the SFT policy (s = 0)", _of(start), scale=0.0)
-    best = Contestant("sft best of n", "the best of n from SFT, by the ensemble", _best(_of(start)))
+    about = f"what GRPO began with, {start} (s = 0)"
+    plain = Contestant("sft", about, _of(start), scale=0.0)
+    best = Contestant("sft best of n", "the best of n from it, by the ensemble", _best(_of(start)))
     return [plain, best]
 
 

@@ -115,10 +115,22 @@ def _duel(group: Group, other: Group, held_out: str, seed: int) -> dict[str, Any
         COMBINED: draws.mean(group.means()[:many] - other.means()[:many]).to_json(),
         "win": number(float((gaps > TIE).mean())),
         "tie": number(float((abs(gaps) <= TIE).mean())),
+        "each": _by_seed(group, other, many),
     }
     if held_out in group.scores:
         apart = group.means(held_out)[:many] - other.means(held_out)[:many]
         found[held_out] = draws.mean(apart).to_json()
+    return found
+
+
+def _by_seed(group: Group, other: Group, many: int) -> list[float | None]:
+    """The difference of each training seed to the other's same one, or to all of the other; none without seeds."""
+    places = {one.contestant.run: at for at, one in enumerate(other.runs)}
+    found = []
+    for own, one in enumerate(group.runs if group.first.contestant.run else ()):
+        at = places.get(one.contestant.run)
+        theirs = other.scores[COMBINED][slice(None) if at is None else slice(at, at + 1), :many]
+        found.append(number(float(group.scores[COMBINED][own, :many].mean() - theirs.mean())))
     return found
 
 

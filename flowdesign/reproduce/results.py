@@ -22,8 +22,6 @@ from flowdesign.reproduce.plots import Line, chart
 from flowdesign.reproduce.presets import Stage
 
 RESULTS = "RESULTS.md"
-# From the papers: arXiv 2505.21478 and 2410.01731.
-DISTINCT_COMFYGEN = "79 of 500 (16 %)"
 
 
 def write_results(preset: str, name: str) -> Path:
@@ -106,11 +104,7 @@ def _improved(stage: Stage, figures: Mapping[str, Any], folder: Path) -> list[st
 def _compared(stage: Stage, figures: Mapping[str, Any], folder: Path) -> list[str]:
     parts = ["## Evaluation"]
     for table in tables_of(figures):
-        parts += [f"### {table.title}", table.markdown()]
-    parts.append(
-        f"ComfyGen chose {DISTINCT_COMFYGEN} distinct workflows for as many prompts (arXiv 2410.01731); the "
-        "share here is under \N{LEFT DOUBLE QUOTATION MARK}distinct\N{RIGHT DOUBLE QUOTATION MARK}."
-    )
+        parts += [f"### {table.title}", table.markdown(), table.note]
     parts.append(_plot(folder, "guidance", guidance_plot(figures)))
     return parts
 

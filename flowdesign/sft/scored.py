@@ -45,6 +45,12 @@ def told(prompt: str, level: int) -> str:
     return f"score {level} of {BEST}: {prompt}"
 
 
+def was_told(folder: Path) -> bool:
+    """Whether the policy of a run learned with scores."""
+    path = folder / "config.json"
+    return path.exists() and bool(json.loads(path.read_text("utf-8")).get("scored"))
+
+
 def scored_of(folder: Path, records: str, language: Automaton, reward: str = "") -> list[Scored]:
     """The pairs of a run: those kept in its folder, else those among the records now, which it keeps.
 

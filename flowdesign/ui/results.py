@@ -109,6 +109,7 @@ def _table(table: Table) -> str:
         f'<h4>{escape(table.title)}</h4><div class="fd-sideways" tabindex="0" role="group" '
         f'aria-label="{escape(table.title)}"><table class="fd-figures"><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
+        + (f'<p class="fd-note">{escape(table.note)}</p>' if table.note else "")
     )
 
 
