@@ -27,7 +27,6 @@ from flowdesign.commands.answers import (
 )
 from flowdesign.config import (
     ConfigError,
-    EvaluateConfig,
     GRPOConfig,
     RewardConfig,
     SFTConfig,
@@ -156,7 +155,7 @@ def parser() -> argparse.ArgumentParser:
     training.add_training(add("sft", training.sft), SFTConfig)
     training.add_training(add("reward", training.reward), RewardConfig)
     training.add_training(add("grpo", training.grpo), GRPOConfig)
-    training.add_training(add("evaluate", training.evaluate), EvaluateConfig)
+    training.add_evaluation(add("evaluate", training.evaluate))
     training.add_whole(add("reproduce", training.reproduce))
     return top
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ import pytest
 from evaluate_toys import Judge, true_score, use_toys, write_policies
 
 from flowdesign import runs
+from flowdesign.__main__ import main
 from flowdesign.catalog import installed, known_assets
 from flowdesign.collect.plan import seeds_of
 from flowdesign.config import ConfigError, EvaluateConfig, build
 from flowdesign.evaluate import baselines, command, diversity
 from flowdesign.evaluate.contestants import CONTESTANTS, contestants
 from flowdesign.evaluate.report import SCORES
-from flowdesign.evaluate.run import evaluate
+from flowdesign.evaluate.run import evaluate, so_far
 from flowdesign.evaluate.setting import Setting, Tabulated
 from flowdesign.records import COMBINED
 from flowdesign.tokens import VOCABULARY, Automaton, sentence_text
@@ -131,11 +133,12 @@ def test_a_stopped_evaluation_goes_on_and_gives_the_same(tmp_path: Path) -> None
         lives += 1
         steps = iter(range(5))
 
-        def stop(step: Any, steps: Any = steps) -> None:
+        def stop(step: Any, steps: Any = steps, folder: Path = folder) -> None:
             if next(steps, None) is None:
                 runs.request_stop(folder)
 
         runs.execute(folder, lambda place: evaluate(config, place, Judge()), stop)
+        folder = shutil.move(folder, tmp_path / f"machine {lives}" / "parts")  # all that it needs
     assert lives > 3
     found = runs.read_figures(folder)
     assert found is not None
@@ -145,6 +148,45 @@ def test_a_stopped_evaluation_goes_on_and_gives_the_same(tmp_path: Path) -> None
     searched = by_name(whole)["search"]
     assert by_name(found)["search"]["seconds"] == searched["seconds"]
     assert searched["seconds"]["design"] > 10 * 0.25  # what its images took, though they are there
+
+
+def test_what_is_rendered_so_far_is_told_of_the_prompts_that_all_contestants_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("flowdesign.evaluate.run.PORTION", 3)
+    monkeypatch.setattr("flowdesign.commands.training.CHECKPOINTS", tmp_path)
+    monkeypatch.setattr("flowdesign.evaluate.run.checked_recipe", lambda config: Judge())
+    small: dict[str, Any] = {"contestants": "random,fixed,grpo,guided", "run": "part"}
+    small |= {"prompt_count": 16, "batch": 4}
+    run(tmp_path / "whole", **small)
+    config, folder = build(EvaluateConfig, SMALL | small), tmp_path / "part"
+    runs.prepare(folder, config)
+    counts = []
+
+    def look(step: Any) -> None:
+        try:
+            figures = so_far(config, folder, Judge())
+        except ConfigError as fault:
+            assert not counts and "no figures yet" in str(fault)
+            return
+        counts.append(figures["prompts"])
+        if counts[-1] == 6:
+            runs.request_stop(folder)
+
+    runs.execute(folder, lambda place: evaluate(config, place, Judge()), look)
+    assert counts[-1] == 6 and counts == sorted(counts)
+    assert main(["evaluate", "--run", "part", "--so-far", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["prompts"] == 6 and not figures["reached"]
+    lines = scores_of(tmp_path / "whole")
+    for name, row in by_name(figures).items():
+        own = [line["scores"]["scene_soft"] for line in lines if line["contestant"] == name]
+        runs_of = len(row["runs"]) or 1
+        values = np.array(own).reshape(runs_of, -1, 2)[:, :6]
+        assert row["prompts"] == 6
+        assert row["scores"]["scene_soft"]["value"] == pytest.approx(values.mean(), rel=1e-4)
+    assert runs.read_figures(folder) is None and not (folder / SCORES).exists()
+    assert main(["evaluate", "--run", "none", "--so-far"]) == 2
 
 
 def test_choices_that_were_cut_short_are_made_again_with_the_same_chance(tmp_path: Path) -> None:

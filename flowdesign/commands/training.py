@@ -82,7 +82,22 @@ def grpo(flags: argparse.Namespace) -> int:
 
 def evaluate(flags: argparse.Namespace) -> int:
     """Compare policies and baselines on held-out prompts, rendered and judged, or print stored figures."""
-    return _learn(from_flags(EvaluateConfig, flags), flags, "flowdesign.evaluate.command")
+    config = from_flags(EvaluateConfig, flags)
+    if flags.so_far:
+        return _so_far(config, flags)
+    return _learn(config, flags, "flowdesign.evaluate.command")
+
+
+def _so_far(config: EvaluateConfig, flags: argparse.Namespace) -> int:
+    """Print the figures of an evaluation that is not finished."""
+    work, folder = import_module("flowdesign.evaluate.command"), CHECKPOINTS / config.run
+    if not (folder / "config.json").exists():
+        raise UsageError(f"There is no evaluation in {folder}: name one with --run.")
+    quiet()
+    with telling(*work.faults()):
+        figures = work.so_far(_as_made(config, folder), folder)
+    show(figures, flags.json, f"So far, without the search: {work.tell(figures)}")
+    return 0
 
 
 def reproduce(flags: argparse.Namespace) -> int:
@@ -159,6 +174,16 @@ def add_training(command: argparse.ArgumentParser, model: type[RunConfig]) -> No
     add_flags(command, model)
     add_lease(command)
     add_json(command)
+
+
+def add_evaluation(command: argparse.ArgumentParser) -> None:
+    """Declare the flags of evaluate."""
+    add_training(command, EvaluateConfig)
+    command.add_argument(
+        "--so-far",
+        action="store_true",
+        help="print the figures of the prompts that are rendered by now; nothing is made",
+    )
 
 
 def add_whole(command: argparse.ArgumentParser) -> None:

@@ -36,6 +36,13 @@ def measure(config: EvaluateConfig, folder: Path) -> None:
         pass
 
 
+def so_far(config: EvaluateConfig, folder: Path) -> Mapping[str, Any]:
+    """The figures of a run that is not finished, of the prompts that all contestants are rendered for."""
+    from flowdesign.evaluate.run import so_far
+
+    return so_far(config, folder)
+
+
 def tell(figures: Mapping[str, Any]) -> str:
     """The figures in words: a line for each contestant."""
     held = figures["held_out"]

@@ -36,14 +36,12 @@ def report(
     prompts: Sequence[str],
     measured: Sequence[Measured],
     free: Mapping[str, Any],
-    folder: Path,
 ) -> dict[str, Any]:
-    """All figures of what was measured; the scores themselves are kept in the run's folder."""
+    """All figures of what was measured."""
     import torch
 
     config = setting.config
     groups = groups_of(setting, measured)
-    _keep_scores(groups, folder)
     nearest = Nearest(list({parse_sentence(one.sentence) for one in setting.records}))
     expected = {one.name: _expected(setting, prompts, one) for one in groups}
     rows = [_told(setting, prompts, one, expected[one.name], nearest) for one in groups]
@@ -200,8 +198,9 @@ def _examples(
     ]  # fmt: skip
 
 
-def _keep_scores(groups: Sequence[Group], folder: Path) -> None:
+def keep_scores(setting: Setting, measured: Sequence[Measured], folder: Path) -> None:
     """Write every score, a line for each contestant, run and prompt, for whoever computes other figures."""
+    groups = groups_of(setting, measured)
     lines = [
         json.dumps({
             "contestant": group.name, "run": one.contestant.run, "prompt": pair.prompt,

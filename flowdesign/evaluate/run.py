@@ -3,13 +3,15 @@
     1  the baselines' workflows on training prompts      (table)
     2  the guidance scale, on validation prompts         (chosen.json)
     3  what every contestant says for the test prompts   (choices/)
-    4  all of that rendered, and judged by scorers, never by the ensemble
+    4  all of that rendered, some prompts after the other, and judged by scorers, never by the ensemble
     5  the search by rendering, for some prompts
     6  sentences without the grammar                     (free.json)
     7  the figures                                       (figures.json, scores.jsonl.gz)
 
-What was chosen is in the run's folder and what was rendered in its store, so a run that goes on makes
-nothing twice. A step is a batch of images or a block of prompts.
+What was chosen is in the run's folder and what was rendered in its store (records/ there, unless another
+is named), so a run that goes on makes nothing twice, on another machine neither: a copy of the folder is
+all that it needs, beside the same models, policies, ensemble and versions. A step is a batch of images or a
+block of prompts.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import json
 import random
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +32,13 @@ from flowdesign.collect.making import Recipe
 from flowdesign.collect.pictures import draw_all
 from flowdesign.collect.plan import Pair, read_lines
 from flowdesign.collect.rendering import checked_recipe
-from flowdesign.config import EvaluateConfig, Step, listed
+from flowdesign.config import ConfigError, EvaluateConfig, Step, listed
 from flowdesign.evaluate import baselines
 from flowdesign.evaluate.contestants import SEARCH, Contestant, contestants, searches
 from flowdesign.evaluate.gallery import Gallery
 from flowdesign.evaluate.measured import Measured
 from flowdesign.evaluate.pictures import FOLDER, pictured
-from flowdesign.evaluate.report import report
+from flowdesign.evaluate.report import keep_scores, report
 from flowdesign.evaluate.searching import climb
 from flowdesign.evaluate.setting import Sentence, Setting, Tabulated, pairs_for, seed_of
 from flowdesign.grpo.yardsticks import best_fixed
@@ -47,6 +49,7 @@ from flowdesign.tokens import parse_sentence, random_sentence, sentence_text
 
 BLOCK = 32  # prompts that a contestant chooses for at once
 BLIND_PROMPTS, BLIND_STARTS = 32, 4  # of the search for a fixed workflow under the ensemble
+PORTION = 32  # prompts that are rendered for all contestants before the next ones
 FREE_EACH = 10  # sentences without the grammar for a prompt
 CHOSEN, FREE, CHOICES = "chosen.json", "free.json", "choices"
 
@@ -57,12 +60,27 @@ def evaluate(config: EvaluateConfig, folder: Path, recipe: Recipe | None = None)
     Raises config.ConfigError, request.BadRequest for policies that cannot be used,
     reward.ensemble.RewardError, runs.RunConflict where a policy or the ensemble has changed.
     """
+    with _opened(config, folder, recipe or checked_recipe(config)) as evaluation:
+        yield from evaluation.steps()
+
+
+def so_far(config: EvaluateConfig, folder: Path, recipe: Recipe | None = None) -> dict[str, Any]:
+    """The figures of those prompts that are rendered for all contestants; nothing is made.
+
+    Without the search and without what is said without the grammar. Raises what `evaluate` does, and
+    ConfigError where there is nothing to tell yet.
+    """
+    with _opened(config, folder, recipe or checked_recipe(config)) as evaluation:
+        return evaluation.so_far()
+
+
+@contextmanager
+def _opened(config: EvaluateConfig, folder: Path, recipe: Recipe) -> Iterator[Evaluation]:
     import torch
 
     torch.set_num_threads(config.threads)
     models = installed()
     setting = Setting(config, models)
-    recipe = recipe or checked_recipe(config)
     contestants(setting)  # whoever cannot be had is told before any work
     runs.check_origin(folder, origin_of(setting))
     place = Path(config.records) if config.records else folder / "records"
@@ -71,7 +89,7 @@ def evaluate(config: EvaluateConfig, folder: Path, recipe: Recipe | None = None)
         closing(Store.open(place)) as store,
         Gallery(config, store, models, recipe, source) as gallery,
     ):
-        yield from Evaluation(setting, folder, gallery).steps()
+        yield Evaluation(setting, folder, gallery)
 
 
 def origin_of(setting: Setting) -> dict[str, str]:
@@ -103,15 +121,39 @@ class Evaluation:
         for one in many:
             yield from self._choose(one)
         measured = [self._measured(one) for one in many]
-        yield from self._render([pair for one in measured for pair in one.pairs])
+        portions = range(0, len(self.tests), PORTION)
+        yield from self._render(
+            *([p for one in measured for p in one.pairs[at : at + PORTION]] for at in portions)
+        )
         if searches(self.config):
             measured.append((yield from self._search(measured)))
         free = yield from self._speak_freely(many)
         for each in measured:
             each.records = self.gallery.shown(each.pairs)
-        figures = report(self.setting, self.tests, measured, free, self.folder)
+        figures = report(self.setting, self.tests, measured, free)
+        keep_scores(self.setting, measured, self.folder)
         runs.write_figures(self.folder, figures)
         draw_all(pictured(figures), self.folder / FOLDER, self.setting.models)
+
+    def so_far(self) -> dict[str, Any]:
+        """The figures of the first prompts, as many as are rendered for all contestants."""
+        path = self.folder / CHOSEN
+        if path.exists():
+            self.setting.scale = json.loads(path.read_text("utf-8"))["scale"]
+        measured = [self._measured(one) for one in contestants(self.setting)]
+        missing = self.gallery.missing([pair for one in measured for pair in one.pairs])
+        lacking = {job.prompt for batch in missing for job in batch.jobs}
+        chosen = all(len(one.pairs) == len(self._prompts(one.contestant)) for one in measured)
+        done = [prompt not in lacking for prompt in self.tests]
+        count = [*done, False].index(False) if chosen else 0
+        if count < 2:
+            raise ConfigError(
+                "There are no figures yet: fewer than two prompts are rendered for all contestants."
+            )
+        for one in measured:
+            one.pairs, one.seconds = one.pairs[:count], one.seconds[:count]
+            one.records = self.gallery.shown(one.pairs)
+        return report(self.setting, self.tests[:count], measured, {})
 
     def _tabulate(self) -> runs.Steps:
         """Render the baselines' workflows for training prompts."""
@@ -175,10 +217,12 @@ class Evaluation:
             yield self._step()
 
     def _measured(self, one: Contestant) -> Measured:
-        prompts = self._prompts(one)
-        rows = read_lines(self._choices(one, "test"))[: len(prompts)]
+        prompts, path = self._prompts(one), self._choices(one, "test")
+        text = path.read_text("utf-8") if path.exists() else ""
+        rows = [json.loads(line) for line in text.split("\n")[:-1]][: len(prompts)]
         said = [row["sentence"] for row in rows]
-        return Measured(one, self._pairs(prompts, said), [row["seconds"] for row in rows])
+        pairs = self._pairs(prompts[: len(rows)], said)
+        return Measured(one, pairs, [row["seconds"] for row in rows])
 
     def _search(self, measured: Sequence[Measured]) -> Generator[Step, None, Measured]:
         """Search by rendering for the first prompts, then render what was found with the seeds that count."""
@@ -261,8 +305,9 @@ class Evaluation:
         worst = np.nanmin(np.array([value for row in rows for value in row] or [0.0]))
         return [float(np.mean(np.nan_to_num(row, nan=worst))) for row in rows]
 
-    def _render(self, pairs: Sequence[Pair]) -> Iterator[Step]:
-        batches = self.gallery.missing(pairs)
+    def _render(self, *portions: Sequence[Pair]) -> Iterator[Step]:
+        """Make what is missing of one portion after the other."""
+        batches = [batch for pairs in portions for batch in self.gallery.missing(pairs)]
         self.left = len(batches)
         for count in self.gallery.render(batches):
             self.left -= 1
