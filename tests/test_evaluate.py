@@ -3,6 +3,7 @@
 import gzip
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,23 @@ def test_a_default_workflow_leaves_out_what_it_can() -> None:
         "<concat:none> <negative:none> <size:64x64> <sampler:euler> <scheduler:normal> <steps:20> "
         "<cfg:7> <end>"
     )
+
+
+def test_prompts_of_people_have_comfygen_s_labels() -> None:
+    """Else all have the same one, so ComfyGen-IC would be the best fixed workflow, and no domain could be told."""
+
+    class Words:
+        def embed(self, texts: Sequence[str]) -> Any:
+            return np.array(
+                [[float(label in text) for label in baselines.LABELS] for text in texts]
+            )
+
+    setting = Setting(build(EvaluateConfig, SMALL), installed())
+    setting.encoder = Words()  # type: ignore[assignment]
+    prompts = ["a portrait of a horror clown", "an underwater city", "a red circle, flat style"]
+    first, second, scene = baselines.labels_of(setting, prompts)
+    assert set(first[:2]) == {"horror", "portrait"} and second[0] == "underwater"
+    assert len(first) == baselines.ALIKE and scene[0] == "flat"
 
 
 # --- diversity

@@ -30,6 +30,12 @@ NEIGHBOURS = (1, 2, 3, 5, 8, 12, 20)
 HEATS = (0.1, 0.3)  # of the classifier's targets, in units of the score
 STRENGTHS = (1.0, 10.0)  # inverse, of its regularisation
 FOLDS = 4
+LABELS = (  # ComfyGen's, of prompts that people write
+    "people", "photo-realistic", "photo-artistic", "fantasy", "sci-fi", "horror", "anime", "abstract", "surreal",
+    "cyberpunk", "steampunk", "gothic", "digital art", "portrait", "nature", "landscape", "wildlife", "urban",
+    "cosmic", "underwater",
+)  # fmt: skip
+ALIKE = 5  # of them for a prompt, as many as there on average
 Matrix = NDArray[np.float64]
 Places = NDArray[np.int64]
 
@@ -110,7 +116,7 @@ def classifier(setting: Setting, table: Tabulated, prompts: Sequence[str]) -> li
 def labels(setting: Setting, table: Tabulated, prompts: Sequence[str]) -> list[Sentence]:
     """For each prompt the workflow with the best mean score over the prompt's labels (ComfyGen-IC)."""
     known, asked = _embedded(setting, table, prompts)
-    own = [labels_of(prompt) for prompt in table.prompts]
+    own = labels_of(setting, table.prompts)
     means = {
         label: np.mean([row for row, has in zip(table.scores, own, strict=True) if label in has], 0)
         for label in sorted({label for has in own for label in has})
@@ -132,12 +138,20 @@ def style_of(prompt: str) -> str:
     return (spec.style or "") if spec else ""
 
 
-def labels_of(prompt: str) -> tuple[str, ...]:
-    """What kind of prompt it is: its style, GenEval's category and its backdrop; "other" outside the
-    miniature world."""
+def labels_of(setting: Setting, prompts: Sequence[str]) -> list[tuple[str, ...]]:
+    """What kind of prompt each is: of the miniature world its style, GenEval's category and its backdrop; of
+    any other those of ComfyGen's labels that it is most alike, the nearest first."""
+    found = [_of_scene(prompt) for prompt in prompts]
+    if others := [at for at, labels in enumerate(found) if not labels]:
+        near = _embed(setting, [prompts[at] for at in others]) @ setting.encoder.embed(LABELS).T
+        for at, row in zip(others, (-near).argsort(1, kind="stable")[:, :ALIKE], strict=True):
+            found[at] = tuple(LABELS[label] for label in row)
+    return found
+
+
+def _of_scene(prompt: str) -> tuple[str, ...]:
     spec = parse(prompt)
-    found = (spec.style, spec.category, spec.backdrop) if spec else ()
-    return tuple(label for label in found if label) or ("other",)
+    return tuple(filter(None, (spec.style, spec.category, spec.backdrop))) if spec else ()
 
 
 def _usual(token: int) -> tuple[bool, bool, int]:
@@ -161,8 +175,12 @@ def _best(records: Sequence[Record], score: Callable[[Record], float]) -> list[s
 
 
 def _embedded(setting: Setting, table: Tabulated, prompts: Sequence[str]) -> tuple[Matrix, Matrix]:
-    embed = setting.encoder.embed
-    return embed(table.prompts), np.concatenate([embed(part) for part in _parts(prompts)])
+    return setting.encoder.embed(table.prompts), _embed(setting, prompts)
+
+
+def _embed(setting: Setting, prompts: Sequence[str]) -> Matrix:
+    found: Matrix = np.concatenate([setting.encoder.embed(part) for part in _parts(prompts)])
+    return found
 
 
 def _parts(prompts: Sequence[str], size: int = 64) -> Iterator[Sequence[str]]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from flowdesign.evaluate.baselines import style_of
 from flowdesign.evaluate.setting import Sentence, Values
 from flowdesign.reward.components import components_of
 from flowdesign.tokens import VOCABULARY
@@ -58,16 +57,16 @@ class Nearest:
         return rows
 
 
-def information(prompts: Sequence[str], sentences: Sequence[Sentence], seed: int = 0) -> float:
-    """The mutual information, in bits, between the prompt's style and the workflow's checkpoint.
+def information(kinds: Sequence[str], sentences: Sequence[Sentence], seed: int = 0) -> float:
+    """The mutual information, in bits, between the kind of prompt (its domain) and the workflow's checkpoint.
 
     Of few pairs even independent ones seem to share some; the mean of that, over shuffled pairs, is taken away.
     """
-    styles = np.unique([style_of(prompt) for prompt in prompts], return_inverse=True)[1]
+    asked = np.unique(kinds, return_inverse=True)[1]
     checkpoints = np.unique([checkpoint_of(one) for one in sentences], return_inverse=True)[1]
     rng = np.random.default_rng(seed)
-    chance = [_information(styles, rng.permutation(checkpoints)) for _ in range(SHUFFLES)]
-    return _information(styles, checkpoints) - float(np.mean(chance))
+    chance = [_information(asked, rng.permutation(checkpoints)) for _ in range(SHUFFLES)]
+    return _information(asked, checkpoints) - float(np.mean(chance))
 
 
 def checkpoint_of(sentence: Sentence) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from flowdesign.evaluate.baselines import labels_of
 from flowdesign.evaluate.contestants import SEARCH
 from flowdesign.evaluate.diversity import Nearest, distinct, information
 from flowdesign.evaluate.measured import Group, Measured, groups_of
@@ -44,7 +45,8 @@ def report(
     groups = groups_of(setting, measured)
     nearest = Nearest(list({parse_sentence(one.sentence) for one in setting.records}))
     expected = {one.name: _expected(setting, prompts, one) for one in groups}
-    rows = [_told(setting, prompts, one, expected[one.name], nearest) for one in groups]
+    kinds = [labels[0] for labels in labels_of(setting, prompts)]  # the style comes first
+    rows = [_told(setting, kinds, one, expected[one.name], nearest) for one in groups]
     return {
         "prompts": len(prompts), "seeds": config.seeds, "scale": setting.scale,
         "weights": dict(config.weights), "held_out": config.held_out,
@@ -60,12 +62,11 @@ def report(
 
 
 def _told(
-    setting: Setting, prompts: Sequence[str], group: Group, expected: Expected, nearest: Nearest
+    setting: Setting, kinds: Sequence[str], group: Group, expected: Expected, nearest: Nearest
 ) -> dict[str, Any]:
     """The figures of one contestant."""
     config, first = setting.config, group.first.contestant
     draws = Bootstrap(group.prompts, seed_of(config.seed, "bootstrap"))
-    asked = list(prompts[: group.prompts])
     said = [group.sentences(run) for run in range(len(group.runs))]
     predicted, bounds = expected
     return {
@@ -81,7 +82,7 @@ def _told(
         "distinct": float(np.mean([distinct(one) for one in said])),
         "similarity": float(np.mean([nearest.similarity(one).mean() for one in said])),
         "copies": float(np.mean([nearest.copies(one) for one in said])),
-        "information": float(np.mean([information(asked, one) for one in said])),
+        "information": float(np.mean([information(kinds[: group.prompts], one) for one in said])),
         "seconds": {
             "design": float(np.mean([each for one in group.runs for each in one.seconds])),
             "image": float(np.mean([r.seconds for o in group.runs for row in o.records for r in row])),

@@ -15,8 +15,8 @@ VARIETY = (
     "Distinct is the share of different workflows; fewer prompts leave less room for equal ones. Similarity is the "
     "share of the choices of either of two workflows that both make (the Jaccard index), to the training workflow that "
     "is most alike; copies are exactly one of those. ComfyGen-FT (arXiv 2410.01731): 79 of 500 distinct (16%), "
-    "similarity 0.9995 by a measure that is not published. Bits are the mutual information of the prompt's style and "
-    "the checkpoint, less what shuffled pairs show."
+    "similarity 0.9995 by a measure that is not published. Bits are the mutual information of the prompt's domain "
+    "(the style) and the checkpoint, less what shuffled pairs show."
 )
 REFERENCES = ("fixed", "sft", "grpo")  # that every contestant is compared with
 
@@ -95,7 +95,7 @@ def variety(figures: Figures) -> Table:
         for row in figures["contestants"]
     ]  # fmt: skip
     head = (
-        "contestant", "distinct", "similarity to training", "copies", "bits of style in checkpoint",
+        "contestant", "distinct", "similarity to training", "copies", "bits of domain in checkpoint",
         "valid", "predicted - true", "s a design", "s an image",
     )  # fmt: skip
     return Table("Variety, cost, and reward hacking", head, rows, VARIETY)
