@@ -26,7 +26,6 @@ FINISHED = {"state": "finished", "step": 1, "total": 1, "message": "", "pid": 1,
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(chain, "CHECKPOINTS", tmp_path)
     monkeypatch.setattr(results, "CHECKPOINTS", tmp_path)
-    monkeypatch.setattr(chain, "take_in", lambda: None)
     return tmp_path
 
 
@@ -119,19 +118,16 @@ def test_the_ablations_share_the_runs_of_the_laptop(place: Path) -> None:
         assert len([key for key in usual if key != "run" and values[key] != usual[key]]) == 1
 
 
-def test_a_new_machine_has_records_to_choose_by(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A collection of training prompts alone gives an ensemble nothing to stop by."""
-    done: list[str] = []
-    monkeypatch.setattr(chain, "CHECKPOINTS", tmp_path)
-    monkeypatch.setattr(chain, "take_in", lambda: done.append("shipped records"))
-    monkeypatch.setattr(chain, "_run", lambda stage, folder: done.append(stage.kind))
-    chain.do("laptop", "mine", lambda line: None)
-    assert done[:3] == ["shipped records", "collect", "reward"]
-    done.clear()
-    chain.do("full", "mine", lambda line: None)
-    assert done[:2] == ["collect", "reward"]
+@pytest.mark.parametrize("preset", PRESETS)
+def test_what_the_ensemble_learns_from_says_when_to_stop(preset: str) -> None:
+    """A collection of training prompts alone has nothing to validate with: on a new machine, where no page was
+    opened yet, the shipped records have to come first."""
+    collect, reward, *_ = PRESETS[preset]("mine")
+    splits = {"shipped"} if reward.config.model_dump()["records"] == "shipped" else set()
+    splits |= {collect.config.model_dump()["split"], *collect.before}
+    assert splits & {"all", "shipped"}
+    if collect.before:
+        assert parser().parse_args(list(collect.before)).file is None  # all of them
 
 
 def test_the_full_preset_learns_from_what_it_collected() -> None:

@@ -12,15 +12,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from pathlib import Path
 
 from flowdesign import runs
 from flowdesign.catalog import ROOT, installed
 from flowdesign.config import to_flags
-from flowdesign.records import Store
-from flowdesign.reproduce.presets import PRESETS, SHIPPED_FIRST, Stage, zoo
-from flowdesign.shipped import import_once
+from flowdesign.reproduce.presets import PRESETS, Stage, zoo
 
 CHECKPOINTS = ROOT / "checkpoints"
 TIMES = "stages.json"
@@ -58,8 +55,6 @@ def do(preset: str, name: str, tell: Tell) -> Path:
         if (CHECKPOINTS / stage.config.run / "config.json").exists():
             runs.prepare(CHECKPOINTS / stage.config.run, stage.config)
     folder.mkdir(parents=True, exist_ok=True)
-    if PRESETS[preset] in SHIPPED_FIRST:
-        take_in()
     for number, stage in enumerate(stages, 1):
         if is_done(stage):
             tell(f"[{number}/{len(stages)}] {stage.config.run} is there")
@@ -67,12 +62,6 @@ def do(preset: str, name: str, tell: Tell) -> Path:
         tell(f"[{number}/{len(stages)}] {stage.about}\n    {command_of(stage)}")
         _run(stage, folder)
     return folder
-
-
-def take_in() -> None:
-    """Give an empty store of records the shipped ones, as the page does when it is first opened."""
-    with closing(Store.open()) as store:
-        import_once(store)
 
 
 def is_done(stage: Stage) -> bool:

@@ -53,4 +53,6 @@ def _about(preset: str) -> str:
 
 
 def _shown(stage: dict[str, Any]) -> str:
-    return "\n".join(filter(None, ["", f"# {stage['about']}", stage["before"], stage["command"]]))
+    return "\n".join(
+        ["", f"# {stage['about']}", *filter(None, [stage["before"], stage["command"]])]
+    )

@@ -58,6 +58,7 @@ def laptop(name: str) -> list[Stage]:
     return _chain(
         name,
         collect={"n": 400, "prompt_count": 100, "seeds": 2, "split": "train"},
+        shipped=True,
         reward={"steps": 350},
         sft={"steps": 120},
         warm={"steps": 40},
@@ -112,7 +113,6 @@ PRESETS: Mapping[str, Stages] = {
     "ablations": ablations,
     "full": full,
 }
-SHIPPED_FIRST = (quick, laptop, ablations)  # learn from the shipped records as well
 
 # What each preset changes again.
 _WARM = {
@@ -151,12 +151,13 @@ def _chain(
     grpo: dict[str, Any],
     evaluate: dict[str, Any],
     seeds: int = 1,
+    shipped: bool = False,
     ablated: bool = False,
     standardised: bool = False,
 ) -> list[Stage]:
     """The stages with these options; whatever is not said is the default of its command.
 
-    `ablated` adds VARIANTS; `standardised` measures the scorers' reference set on what was collected.
+    `shipped` stores the shipped records first, so that there is enough to learn from; `ablated` adds VARIANTS; `standardised` measures the scorers' reference set on what was collected.
     """
     run = {stage: f"{name}_{stage}" for stage in ("collect", "reward", "sft", "warm", "scored")}
     grpos = [f"{name}_grpo{seed or ''}" for seed in range(seeds)]
@@ -166,7 +167,8 @@ def _chain(
     compared = {"policy": ",".join(grpos), "conditioned": run["scored"], **learns}
     reference = ("scorers", "reference", "--source", f"collect:{run['collect']}")
     return [
-        Stage("collect", build(CollectConfig, {**collect, "run": run["collect"]}), "render and score"),
+        Stage("collect", build(CollectConfig, {**collect, "run": run["collect"]}), "render and score",
+              ("shipped", "load") if shipped else ()),
         Stage("reward", build(RewardConfig, {**reward, "run": run["reward"]}), "the reward ensemble",
               reference if standardised else ()),
         Stage("sft", build(SFTConfig, {"threads": 2, **learns, **sft, "run": run["sft"]}),

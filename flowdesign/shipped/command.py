@@ -16,7 +16,7 @@ from flowdesign.config import CollectConfig, add_command, load
 from flowdesign.records import DATA, Filter, Store
 from flowdesign.shipped.card import card_of
 from flowdesign.shipped.first import load as load_into
-from flowdesign.shipped.packed import PACKED, ShippedError, pack
+from flowdesign.shipped.packed import FILES, PACKED, ShippedError, pack
 
 Answer = tuple[Any, str]  # for JSON, for people
 Work = Callable[[argparse.Namespace], Answer]
@@ -42,9 +42,10 @@ def make(flags: argparse.Namespace) -> Answer:
 
 
 def take_in(flags: argparse.Namespace) -> Answer:
-    """Store the records of a packed file; those that are there already stay."""
+    """Store the shipped records, or those of one packed file; those that are there already stay."""
+    files = [flags.file] if flags.file else [path for path in FILES if path.exists()]
     with Store.open(flags.data) as store:
-        count = load_into(store, flags.file)
+        count = sum(load_into(store, path) for path in files)
         return {"records": count}, f"{count:,} records are in {store.folder}"
 
 
@@ -59,7 +60,8 @@ def add_shipped(
     found = []
     for name, work in (("make", make), ("load", take_in), ("check", check)):
         action = add_command(actions, name, work)
-        action.add_argument("--file", type=Path, default=PACKED, help="the packed file")
+        usual = None if work is take_in else PACKED  # None: all that are shipped
+        action.add_argument("--file", type=Path, default=usual, help="the packed file")
         found.append(action)
     found[0].add_argument("--run", required=True, help="the collection, by its folder's name")
     found[1].add_argument(
