@@ -103,19 +103,19 @@ class _Predicted:
 
 
 def write_policies(root: Path) -> Path:
-    """policy_sft, told, which learned with scores, and better and other, which GRPO made of the first; all know
-    nothing."""
+    """policy_sft, told, which learned with scores, better and other, which GRPO made of the first, and else,
+    which it made of the second; all know nothing."""
     base = str(write_tiny_base(root / "base"))
     torch.manual_seed(0)
     sft = Policy.create(Anatomy(base, 4), "fp32", models=catalog.known_assets())
     _write(root / "policy_sft", sft, {})
     _write(root / "told", sft, {"scored": 1.0})
-    for name in ("better", "other"):
+    for name, start in (("better", "policy_sft"), ("other", "policy_sft"), ("else", "told")):
         policy = sft.twin()
         with torch.no_grad():
             for weight in policy.trainable().values():
                 weight.add_(0.1 * torch.randn(weight.shape))
-        _write(root / name, policy, {"start": str(root / "policy_sft"), "group": 8})
+        _write(root / name, policy, {"start": str(root / start), "group": 8})
     return root
 
 

@@ -3,7 +3,7 @@
 import gzip
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ from evaluate_toys import Judge, true_score, use_toys, write_policies
 from flowdesign import runs
 from flowdesign.__main__ import main
 from flowdesign.catalog import installed, known_assets
-from flowdesign.collect.plan import seeds_of
-from flowdesign.config import ConfigError, EvaluateConfig, build
+from flowdesign.collect.plan import Pair, seeds_of
+from flowdesign.config import ConfigError, EvaluateConfig, Step, build
 from flowdesign.evaluate import baselines, command, diversity
 from flowdesign.evaluate.contestants import CONTESTANTS, contestants
 from flowdesign.evaluate.report import SCORES
 from flowdesign.evaluate.run import evaluate, so_far
+from flowdesign.evaluate.searching import climb
 from flowdesign.evaluate.setting import Setting, Tabulated
 from flowdesign.records import COMBINED
 from flowdesign.tokens import VOCABULARY, Automaton, sentence_text
@@ -221,6 +222,8 @@ def test_what_cannot_be_compared_is_said_before_any_work(tmp_path: Path) -> None
         run(tmp_path / "two", contestants="random,conditioned")
     with pytest.raises(ConfigError, match="'policy_sft' was not told scores"):
         run(tmp_path / "three", conditioned="policy_sft")
+    with pytest.raises(ConfigError, match="'better' began with policy_sft, 'else' with told"):
+        run(tmp_path / "four", policy="better,else")
     with pytest.raises(ConfigError, match="write numbers by comma"):
         build(EvaluateConfig, {"scales": "1, two"})
     with pytest.raises(ConfigError, match="searched .* at most prompt_count"):
@@ -241,6 +244,24 @@ def test_every_kind_of_contestant_speaks(tmp_path: Path) -> None:
             continue  # two prompts are too few for their choices; see the order above
         said = one.choose(setting, prompts, 0)
         assert len(said) == 2 and all(LANGUAGE.accepts(sentence) for sentence in said)
+
+
+def test_a_search_does_not_fall_for_luck() -> None:
+    """Else the upper bound would be too low, and all would seem to come near to it."""
+    config = build(EvaluateConfig, SMALL | {"rounds": 1})
+    good, lucky = baselines.default_sentences(LANGUAGE)[:2]
+
+    def judge(pairs: Sequence[Pair]) -> Generator[Step, None, list[float]]:
+        yield from ()
+        first = seeds_of("search/0", "a red star", config.search_seeds)
+        luck = {sentence_text(good): 0.7, sentence_text(lucky): 0.9}
+        fair = luck | {sentence_text(lucky): 0.2}
+        return [(luck if one.seeds == first else fair).get(one.sentence, 0.1) for one in pairs]
+
+    steps = climb(judge, ["a red star"], [[good, lucky]], LANGUAGE, config)
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+    assert end.value.value == [good]
 
 
 # --- baselines

@@ -89,11 +89,23 @@ class Setting:
 
     @property
     def start(self) -> str:
-        """The SFT policy that the first GRPO run started from."""
-        known = self.policies.known(self.runs[0])
-        if known.start is None:
-            raise ConfigError(f"policy: '{known.name}' was not improved by GRPO")
-        return known.start.name
+        """The SFT policy that the GRPO runs started from. Raises ConfigError where they have none in common."""
+        starts: dict[str, str] = {}
+        for known in map(self.policies.known, self.runs):
+            if known.start is None:
+                raise ConfigError(f"policy: '{known.name}' was not improved by GRPO")
+            starts.setdefault(known.start.name, known.name)
+        if len(starts) > 1:
+            told = ", ".join(
+                f"'{run}' {'began ' * (not at)}with {start}"
+                for at, (start, run) in enumerate(starts.items())
+            )
+            raise ConfigError(
+                f"policy: {told}. Only what began alike is compared as training seeds; name others with --variants."
+            )
+        if not starts:
+            raise ConfigError("policy: name GRPO runs, by comma")
+        return next(iter(starts))
 
     def speaker(self, name: str, scale: float | None = None) -> Speaker:
         """A policy, with guidance at a scale. Raises request.BadRequest."""
