@@ -19,7 +19,7 @@ from flowdesign.tokens import VOCABULARY, Automaton, decode, random_sentence, se
 
 NOISE = 0.15
 QUICK = {
-    "members": 2, "width": 32, "layers": 2, "rank": 2, "steps": 6, "prompts": 6, "workflows": 6, "promising": 2,
+    "members": 2, "width": 32, "layers": 2, "rank": 2, "steps": 6, "prompts": 6, "workflows": 6,
     "evaluate_every": 2, "save_every": 2, "warmup": 2, "encoder_rate": 1e-3,
 }  # fmt: skip
 REFERENCE = Reference(

@@ -160,6 +160,7 @@ def test_a_snapshot_holds_the_whole_table(table: Table, tmp_path: Path) -> None:
     [
         {"tuning": "full"},
         {"reader": "pooled"},
+        {"reader": "matched", "promising": 2},
         {"reader": "crossed"},
         {"reader": "joint"},
         {"dtype": "bf16"},

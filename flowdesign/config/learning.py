@@ -169,19 +169,18 @@ class RewardConfig(RunConfig, WeightConfig):
     encoder: str = Field(
         "all-minilm-l6-v2", description="encoder: known name, folder or repository"
     )
-    reader: Literal["staged", "pooled", "crossed", "joint"] = Field(
+    reader: Literal["staged", "matched", "pooled", "crossed", "joint"] = Field(
         "staged",
         description="staged: a network over a vector of the encoded prompt and one of the first pass, "
-        "then a step for each later pass; pooled: all passes in one vector; "
+        "then a step for each later pass; matched: staged, with products of both vectors; "
+        "pooled: all passes in one vector; "
         "crossed: a small transformer reads the sentence and looks at the encoded prompt; "
         "joint: the encoder reads both as one text",
     )
     tuning: Literal["lora", "full", "frozen"] = Field("lora", description="how the encoder learns")
     rank: int = Field(8, ge=1, description="LoRA rank")
-    width: int = Field(
-        256, ge=32, multiple_of=32, description="width of a staged, pooled or crossed reader"
-    )
-    layers: int = Field(2, ge=1, description="layers of a staged, pooled or crossed reader")
+    width: int = Field(256, ge=32, multiple_of=32, description="width of a reader other than joint")
+    layers: int = Field(2, ge=1, description="layers of a reader other than joint")
     prior: float = Field(0.15, ge=0, description="scale of each member's fixed random prior")
     bootstrap: Literal["pairs", "prompts", "none"] = Field(
         "pairs", description="what a member's training sample is drawn from, with replacement"
@@ -194,7 +193,7 @@ class RewardConfig(RunConfig, WeightConfig):
     steps: int = Field(1250, ge=1, description="optimiser steps of a member")
     prompts: int = Field(16, ge=1, description="prompts in a step")
     promising: int = Field(
-        8, ge=0, description="more of them, of the fifth of prompts whose workflows score best"
+        0, ge=0, description="more of them, of the fifth of prompts whose workflows score best"
     )
     workflows: int = Field(9, ge=1, description="workflows of each prompt in a step")
     rate: float = Field(3e-3, gt=0, description="peak learning rate of the reader")
@@ -204,7 +203,7 @@ class RewardConfig(RunConfig, WeightConfig):
         0.3,
         ge=0,
         lt=1,
-        description="share of the activations of a staged, pooled or crossed reader that a step leaves out",
+        description="share of the activations of a reader other than joint that a step leaves out",
     )
     beta: float = Field(
         0.5, ge=0, le=1, description="weight of the variance in the loss (beta-NLL)"

@@ -141,17 +141,13 @@ class Staged(Heard):
     network, for all later passes and the resize after them, gives from the state so far, the prompt, the
     pass's words and those of stage 0 a new state and how far to move there. So what is learned
     of a pass holds wherever it stands, and a third pass needs no records of its own.
-
-    The first network is also given products of what the prompt and what the words say. A LoRA helps the prompts that
-    ask for what it draws and harms all others: from the two vectors alone that was not learned in 1,500 steps.
     """
 
     roles = (0, *[1] * (LAST - 1), 2)  # a word says the same in every later pass
 
     def __init__(self, encoder: Encoder, shape: Shape) -> None:
         super().__init__(encoder, shape)
-        self.wanted, self.offered = _linears(*[(shape.width, shape.width)] * 2)
-        self.first = Network(3 * shape.width, shape)
+        self.first = self.network(shape)
         self.later = Network(4 * shape.width, shape)
         self.change = nn.Linear(shape.width, 2 * shape.width)
 
@@ -161,14 +157,44 @@ class Staged(Heard):
         stages = functional.one_hot(said.stages, LAST + 1) * said.there[..., None]
         sums = torch.einsum("bps,bpw->sbw", stages.to(heard), said.vectors)
         first, *later = functional.gelu(sums)
-        met = self.wanted(heard) * self.offered(first)
-        hidden: Tensor = self.first(torch.cat([heard, first, met], -1))
+        hidden = self.begin(heard, first)
         for words, there in zip(later, stages.any(1).T[1:], strict=True):
             rows = there.nonzero()[:, 0]
             parts = [part[rows] for part in (hidden, heard, words, first)]
             aim, gate = self.change(self.later(torch.cat(parts, -1))).chunk(2, -1)
             hidden = hidden.index_add(0, rows, gate.sigmoid() * (aim - parts[0]))
         return hidden
+
+    def network(self, shape: Shape) -> Network:
+        """What reads the first pass, for `begin`."""
+        return Network(2 * shape.width, shape)
+
+    def begin(self, heard: Tensor, first: Tensor) -> Tensor:
+        """The state after the first pass (pairs, width), from vectors of the prompt and of its words."""
+        found: Tensor = self.first(torch.cat([heard, first], -1))
+        return found
+
+
+class Matched(Staged):
+    """`Staged`, whose first network is also given products of what the prompt and what the words say.
+
+    A LoRA helps the prompts that ask for what it draws and harms all others: from the two vectors alone that
+    was not learned in 1,500 steps.
+    """
+
+    def __init__(self, encoder: Encoder, shape: Shape) -> None:
+        super().__init__(encoder, shape)
+        self.wanted, self.offered = _linears(*[(shape.width, shape.width)] * 2)
+
+    def network(self, shape: Shape) -> Network:
+        """What reads the first pass and the products."""
+        return Network(3 * shape.width, shape)
+
+    def begin(self, heard: Tensor, first: Tensor) -> Tensor:
+        """As in `Staged`."""
+        met = self.wanted(heard) * self.offered(first)
+        found: Tensor = self.first(torch.cat([heard, first, met], -1))
+        return found
 
 
 class Crossed(nn.Module):
@@ -281,4 +307,10 @@ def _linears(*sizes: tuple[int, int]) -> tuple[nn.Linear, ...]:
     return tuple(nn.Linear(inside, outside) for inside, outside in sizes)
 
 
-READERS: dict[str, Any] = {"pooled": Pooled, "staged": Staged, "crossed": Crossed, "joint": Joint}
+READERS: dict[str, Any] = {
+    "pooled": Pooled,
+    "staged": Staged,
+    "matched": Matched,
+    "crossed": Crossed,
+    "joint": Joint,
+}

@@ -12,12 +12,15 @@ from statistics import fmean, stdev, variance
 from flowdesign.config import CollectConfig, build
 from flowdesign.records import Record, split_of_both, split_of_prompt
 from flowdesign.records.splits import SPLITS, split_of_digest
-from flowdesign.shipped.packed import GRID, MORE, PACKED, Head, read_head, unpack
+from flowdesign.shipped.packed import GRID, MORE, NEXT, PACKED, Head, read_head, unpack
 from flowdesign.workflow import workflow_hash
 
 TITLES = {
     PACKED.name: "FlowDesign miniature records",
-    **{one.name: "FlowDesign miniature records, more of the training split" for one in MORE},
+    **{
+        one.name: "FlowDesign miniature records, more of the training split"
+        for one in (*MORE, *NEXT)
+    },
     GRID.name: "FlowDesign miniature grid, prompts and workflows of the test split",
 }
 
@@ -171,7 +174,11 @@ def _stopped(head: Head) -> str:
 
 
 def _flag_of(path: Path) -> str:
-    return f" --file assets/{path.name}" if path.name in {one.name for one in (*MORE, GRID)} else ""
+    return (
+        f" --file assets/{path.name}"
+        if path.name in {one.name for one in (*MORE, *NEXT, GRID)}
+        else ""
+    )
 
 
 def _flag(name: str, value: object) -> str:
