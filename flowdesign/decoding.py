@@ -28,7 +28,6 @@ from transformers import LlamaModel
 from flowdesign.lm import model_of
 
 PLACES = 16  # that a memory grows by
-ROWS = 16  # that weights are laid out for
 KIND = (torch.float32, "cpu")  # of trunks that are read here
 Product = Callable[[Tensor], Tensor]  # of input vectors (..., inputs) with weights
 
@@ -232,31 +231,19 @@ def _merged(linears: Sequence[Sequence[Any]]) -> Product:
         weight = _base(each)
         lora = isinstance(each, LoraLayer)
         weights.append(weight + each.get_delta_weight("default").detach() if lora else weight)
-    return _product(torch.cat(weights))
-
-
-def _product(weight: Tensor) -> Product:
-    """The product with weights (outputs, inputs), which are laid out for few rows where oneDNN can: they are read
-    from memory at every token, and as a layer has them that takes up to half as long again.
-
-    The two operations are those that torch.compile puts in place of a linear layer; without them it is one.
-    """
-    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return partial(functional.linear, weight=weight)
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
-    return lambda vectors: torch.ops.mkldnn._linear_pointwise(vectors, packed, None, "none", [], "")
+    return partial(functional.linear, weight=torch.cat(weights))
 
 
 class Halved:
     """The product with the base's weights; each half of the group adds that with its own LoRA."""
 
     def __init__(self, linears: Sequence[Sequence[Any]]) -> None:
-        self.product = _product(torch.cat([_base(each) for each in linears[0]]))
+        self.weight = torch.cat([_base(each) for each in linears[0]])
         self.loras = [_lora(own) for own in linears]
 
     def __call__(self, vectors: Tensor) -> Tensor:
         """Vectors (2 n, ..., inputs) to (2 n, ..., outputs)."""
-        found = self.product(vectors)
+        found = functional.linear(vectors, self.weight)
         halves = zip(found.chunk(2), vectors.chunk(2), self.loras, strict=True)
         for half, own, (first, second) in halves:
             half += functional.linear(functional.linear(own, first), second)
