@@ -125,7 +125,7 @@ def keep_plan(folder: Path, make: Callable[[], list[Pair]]) -> list[Pair]:
     if not path.exists():
         lines = (json.dumps(asdict(pair)) + "\n" for pair in make())
         replace_text(path, "".join(lines))
-    rows = map(json.loads, path.read_text(encoding="utf-8").split("\n")[:-1])
+    rows = whole_lines(path)
     return [Pair(row["prompt"], row["sentence"], tuple(row["seeds"])) for row in rows]
 
 
@@ -157,10 +157,15 @@ def seeds_of(purpose: str, prompt: str, count: int) -> tuple[int, ...]:
     return tuple(int.from_bytes(digest[:4], "big") for digest in digests)
 
 
+def whole_lines(path: Path) -> list[Any]:
+    """Read the whole lines of JSON of a file; none where there is no file."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [json.loads(line) for line in text.split("\n")[:-1]]
+
+
 def read_lines(path: Path) -> list[Any]:
     """Read whole lines of JSON; one that was cut short by a crash is taken away."""
-    if not path.exists():
-        return []
-    whole = path.read_text(encoding="utf-8").split("\n")[:-1]
-    replace_text(path, "".join(line + "\n" for line in whole))
-    return [json.loads(line) for line in whole]
+    if path.exists():
+        text = path.read_text(encoding="utf-8")
+        replace_text(path, text[: text.rfind("\n") + 1])
+    return whole_lines(path)

@@ -18,7 +18,7 @@ import numpy as np
 from flowdesign.evaluate.baselines import labels_of
 from flowdesign.evaluate.contestants import SEARCH
 from flowdesign.evaluate.diversity import Nearest, distinct, information
-from flowdesign.evaluate.measured import Group, Measured, groups_of
+from flowdesign.evaluate.measured import Group
 from flowdesign.evaluate.setting import Setting, Values, seed_of
 from flowdesign.records import COMBINED
 from flowdesign.reward.bootstrap import Bootstrap, number
@@ -35,14 +35,13 @@ Expected = tuple[Values, Values]  # predictions and lower bounds, means over run
 def report(
     setting: Setting,
     prompts: Sequence[str],
-    measured: Sequence[Measured],
+    groups: Sequence[Group],
     free: Mapping[str, Any],
 ) -> dict[str, Any]:
     """All figures of what was measured."""
     import torch
 
     config = setting.config
-    groups = groups_of(setting, measured)
     nearest = Nearest(list({parse_sentence(one.sentence) for one in setting.records}))
     expected = {one.name: _expected(setting, prompts, one) for one in groups}
     kinds = [labels[0] for labels in labels_of(setting, prompts)]  # the style comes first
@@ -199,9 +198,8 @@ def _examples(
     ]  # fmt: skip
 
 
-def keep_scores(setting: Setting, measured: Sequence[Measured], folder: Path) -> None:
+def keep_scores(groups: Sequence[Group], folder: Path) -> None:
     """Write every score, a line for each contestant, run and prompt, for whoever computes other figures."""
-    groups = groups_of(setting, measured)
     lines = [
         json.dumps({
             "contestant": group.name, "run": one.contestant.run, "prompt": pair.prompt,

@@ -30,13 +30,13 @@ from flowdesign import runs
 from flowdesign.catalog import installed
 from flowdesign.collect.making import Recipe
 from flowdesign.collect.pictures import draw_all
-from flowdesign.collect.plan import Pair, read_lines
+from flowdesign.collect.plan import Pair, read_lines, whole_lines
 from flowdesign.collect.rendering import checked_recipe
 from flowdesign.config import ConfigError, EvaluateConfig, Step, listed
 from flowdesign.evaluate import baselines
 from flowdesign.evaluate.contestants import SEARCH, Contestant, contestants, searches
 from flowdesign.evaluate.gallery import Gallery
-from flowdesign.evaluate.measured import Measured
+from flowdesign.evaluate.measured import Measured, groups_of
 from flowdesign.evaluate.pictures import FOLDER, pictured
 from flowdesign.evaluate.report import keep_scores, report
 from flowdesign.evaluate.searching import climb
@@ -130,8 +130,9 @@ class Evaluation:
         free = yield from self._speak_freely(many)
         for each in measured:
             each.records = self.gallery.shown(each.pairs)
-        figures = report(self.setting, self.tests, measured, free)
-        keep_scores(self.setting, measured, self.folder)
+        groups = groups_of(self.setting, measured)
+        figures = report(self.setting, self.tests, groups, free)
+        keep_scores(groups, self.folder)
         runs.write_figures(self.folder, figures)
         draw_all(pictured(figures), self.folder / FOLDER, self.setting.models)
 
@@ -153,7 +154,8 @@ class Evaluation:
         for one in measured:
             one.pairs, one.seconds = one.pairs[:count], one.seconds[:count]
             one.records = self.gallery.shown(one.pairs)
-        return report(self.setting, self.tests[:count], measured, {})
+        groups = groups_of(self.setting, measured)
+        return report(self.setting, self.tests[:count], groups, {})
 
     def _tabulate(self) -> runs.Steps:
         """Render the baselines' workflows for training prompts."""
@@ -218,8 +220,7 @@ class Evaluation:
 
     def _measured(self, one: Contestant) -> Measured:
         prompts, path = self._prompts(one), self._choices(one, "test")
-        text = path.read_text("utf-8") if path.exists() else ""
-        rows = [json.loads(line) for line in text.split("\n")[:-1]][: len(prompts)]
+        rows = whole_lines(path)[: len(prompts)]
         said = [row["sentence"] for row in rows]
         pairs = self._pairs(prompts[: len(rows)], said)
         return Measured(one, pairs, [row["seconds"] for row in rows])

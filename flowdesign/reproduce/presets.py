@@ -157,7 +157,8 @@ def _chain(
 ) -> list[Stage]:
     """The stages with these options; whatever is not said is the default of its command.
 
-    `shipped` stores the shipped records first, so that there is enough to learn from; `ablated` adds VARIANTS; `standardised` measures the scorers' reference set on what was collected.
+    `shipped` stores the shipped records first, so that there is enough to learn from; `ablated` adds VARIANTS;
+    `standardised` measures the scorers' reference set on what was collected.
     """
     run = {stage: f"{name}_{stage}" for stage in ("collect", "reward", "sft", "warm", "scored")}
     grpos = [f"{name}_grpo{seed or ''}" for seed in range(seeds)]

@@ -144,10 +144,11 @@ class Staged(Heard):
     """
 
     roles = (0, *[1] * (LAST - 1), 2)  # a word says the same in every later pass
+    parts = 2  # that `meet` gives
 
     def __init__(self, encoder: Encoder, shape: Shape) -> None:
         super().__init__(encoder, shape)
-        self.first = self.network(shape)
+        self.first = Network(self.parts * shape.width, shape)
         self.later = Network(4 * shape.width, shape)
         self.change = nn.Linear(shape.width, 2 * shape.width)
 
@@ -157,7 +158,7 @@ class Staged(Heard):
         stages = functional.one_hot(said.stages, LAST + 1) * said.there[..., None]
         sums = torch.einsum("bps,bpw->sbw", stages.to(heard), said.vectors)
         first, *later = functional.gelu(sums)
-        hidden = self.begin(heard, first)
+        hidden: Tensor = self.first(torch.cat(self.meet(heard, first), -1))
         for words, there in zip(later, stages.any(1).T[1:], strict=True):
             rows = there.nonzero()[:, 0]
             parts = [part[rows] for part in (hidden, heard, words, first)]
@@ -165,14 +166,9 @@ class Staged(Heard):
             hidden = hidden.index_add(0, rows, gate.sigmoid() * (aim - parts[0]))
         return hidden
 
-    def network(self, shape: Shape) -> Network:
-        """What reads the first pass, for `begin`."""
-        return Network(2 * shape.width, shape)
-
-    def begin(self, heard: Tensor, first: Tensor) -> Tensor:
-        """The state after the first pass (pairs, width), from vectors of the prompt and of its words."""
-        found: Tensor = self.first(torch.cat([heard, first], -1))
-        return found
+    def meet(self, heard: Tensor, first: Tensor) -> list[Tensor]:
+        """What the first network reads (pairs, width) each, from vectors of the prompt and of the first pass's words."""
+        return [heard, first]
 
 
 class Matched(Staged):
@@ -182,19 +178,15 @@ class Matched(Staged):
     was not learned in 1,500 steps.
     """
 
+    parts = 3
+
     def __init__(self, encoder: Encoder, shape: Shape) -> None:
         super().__init__(encoder, shape)
         self.wanted, self.offered = _linears(*[(shape.width, shape.width)] * 2)
 
-    def network(self, shape: Shape) -> Network:
-        """What reads the first pass and the products."""
-        return Network(3 * shape.width, shape)
-
-    def begin(self, heard: Tensor, first: Tensor) -> Tensor:
-        """As in `Staged`."""
-        met = self.wanted(heard) * self.offered(first)
-        found: Tensor = self.first(torch.cat([heard, first, met], -1))
-        return found
+    def meet(self, heard: Tensor, first: Tensor) -> list[Tensor]:
+        """As in `Staged`, and the products."""
+        return [*super().meet(heard, first), self.wanted(heard) * self.offered(first)]
 
 
 class Crossed(nn.Module):

@@ -137,7 +137,7 @@ def _how(head: Head, path: Path) -> str:
         "pairs has all of them,\nthe others one.\n\n"
         f"```\npython -m flowdesign collect {flags}\npython -m flowdesign shipped make --run "
         f"{config.run}{_flag_of(path)}\n```\n\n"
-        f"{_stopped(head)}Rendered by {head.renderer}; the last record is of {head.created}. Models (sha256):\n\n"
+        f"{_stopped(head, config)}Rendered by {head.renderer}; the last record is of {head.created}. Models (sha256):\n\n"
         f"```json\n{hashes}\n```\n\n"
         "## Use\n\nThe app takes it in when it first starts with an empty store. By hand:\n"
         f"`python -m flowdesign shipped load{_flag_of(path)}`.\n`python -m flowdesign shipped check"
@@ -164,9 +164,8 @@ def _has_policy(config: CollectConfig) -> bool:
     return bool(config.policy != CollectConfig.model_fields["policy"].default)
 
 
-def _stopped(head: Head) -> str:
+def _stopped(head: Head, config: CollectConfig) -> str:
     """A word on a collection that did not come to its end."""
-    config = build(CollectConfig, head.config)
     asked = round(config.n * (1 + config.repeated * (config.seeds - 1)))
     if head.records >= asked or _has_policy(config):
         return ""
@@ -174,11 +173,7 @@ def _stopped(head: Head) -> str:
 
 
 def _flag_of(path: Path) -> str:
-    return (
-        f" --file assets/{path.name}"
-        if path.name in {one.name for one in (*MORE, *NEXT, GRID)}
-        else ""
-    )
+    return f" --file assets/{path.name}" if path.name in TITLES.keys() - {PACKED.name} else ""
 
 
 def _flag(name: str, value: object) -> str:
