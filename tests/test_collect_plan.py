@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flowdesign.catalog import known_assets
+from flowdesign.catalog import ROOT, installed, known_assets
 from flowdesign.collect.batches import PlannedWorkflow, make_batches, plan_workflow, trunk
 from flowdesign.collect.plan import (
     BLOCK,
@@ -20,6 +20,7 @@ from flowdesign.collect.plan import (
 )
 from flowdesign.collect.prompts import grammar_prompts, read_prompts
 from flowdesign.collect.redrawing import read_groups, redrawn
+from flowdesign.collect.saying import open_sayer
 from flowdesign.config import CollectConfig, ConfigError
 from flowdesign.records import record_key, split_of_prompt
 from flowdesign.records.splits import split_of_digest, split_of_workflow
@@ -315,3 +316,25 @@ def test_the_config_is_saved_and_read_as_it_is() -> None:
     assert config(**json.loads(asked.model_dump_json())) == asked
     names = ("scene_soft", "sharpness", "scene_strict", "scene_gist", "clip_similarity")
     assert asked.all_scorers == names
+
+
+def test_what_is_said_can_be_searched_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random walks, changed to what the ensemble likes: here one checkpoint for each prompt."""
+    wanted = {"a": VOCABULARY.index("<ckpt:mini_flat>"), "b": VOCABULARY.index("<ckpt:mini_night>")}
+
+    def bound(prompts: Sequence[str], sentences: Sequence[Sequence[int]]) -> list[float]:
+        return [float(wanted[p] in s) for p, s in zip(prompts, sentences, strict=True)]
+
+    monkeypatch.setattr("flowdesign.reward.bound.open_bound", lambda *_: bound)
+    asked = config(policy="random", searched="mine", heat=0)
+    say = open_sayer(asked, installed([ROOT / "checkpoints" / "miniature"]))
+    found = say(["a", "b"], 5, 3)
+    assert found == say(["a", "b"], 5, 3) != say(["a", "b"], 5, 4)
+    assert all("<ckpt:mini_flat>" in one for one in found[0]) and len(set(found[0])) == 5
+    assert all("<ckpt:mini_night>" in one for one in found[1]) and len(found[1]) == 5
+
+
+def test_a_missing_ensemble_is_told() -> None:
+    asked = config(policy="random", searched="nobodys")
+    with pytest.raises(ConfigError, match="searched: .*nobodys"):
+        open_sayer(asked, installed([ROOT / "checkpoints" / "miniature"]))

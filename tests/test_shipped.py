@@ -387,6 +387,15 @@ def test_the_card_says_which_policy_said_the_workflows(packed: Path) -> None:
     assert "random walks" not in card
 
 
+def test_the_card_says_what_was_searched_for(packed: Path) -> None:
+    config = CollectConfig(run="x", searched="reward", sweeps=2, heat=0.1)  # type: ignore[call-arg]
+    pack(some_records(), config.model_dump(), packed)
+    card = card_of(packed)
+    assert "Workflows are random walks through the grammar, changed to" in card
+    assert "`reward`, as it was then" in card and "2 sweeps at temperature 0.1" in card
+    assert "each tried on" not in card
+
+
 def test_the_card_names_a_command_that_exists(packed: Path) -> None:
     config = CollectConfig(run="x", n=9, images=False)  # type: ignore[call-arg]
     pack(some_records(), config.model_dump(), packed)

@@ -9,7 +9,6 @@ store has already, from whatever run, is not made.
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -25,14 +24,12 @@ from flowdesign.collect.making import Outcome, Recipe
 from flowdesign.collect.plan import (
     RANDOM,
     Pair,
-    Sayer,
     Stopped,
     keep_plan,
     policy_pairs,
     random_pairs,
 )
 from flowdesign.collect.prompts import read_prompts
-from flowdesign.collect.redrawing import read_groups, redrawn
 from flowdesign.collect.rendering import (
     Planner,
     checked_recipe,
@@ -41,10 +38,11 @@ from flowdesign.collect.rendering import (
     record_of,
     unfinished,
 )
-from flowdesign.config import CollectConfig, ConfigError, Step
+from flowdesign.collect.saying import open_sayer
+from flowdesign.config import CollectConfig, Step
 from flowdesign.designs import renderer_version
 from flowdesign.records import DATA, Store, sha_of
-from flowdesign.tokens import VOCABULARY, Automaton, sentence_text
+from flowdesign.tokens import VOCABULARY, Automaton
 
 RECENT = 40  # batches that the rate is measured over
 PAPER = 100_000  # scored triplets of arXiv 2505.21478
@@ -180,31 +178,6 @@ def _make_pairs(config: CollectConfig, folder: Path, models: Installed) -> list[
     prompts = read_prompts(
         config.prompts, config.prompt_count, config.seed, config.split, config.variants
     )
-    if config.policy == RANDOM:
+    if config.policy == RANDOM and not config.searched:
         return random_pairs(config, prompts, Automaton(VOCABULARY, models))
-    return policy_pairs(config, prompts, _sayer(config, models), folder)
-
-
-def _sayer(config: CollectConfig, models: Installed) -> Sayer:
-    """Load the policy and give a function that samples from it. Raises ConfigError."""
-    import torch
-
-    from flowdesign.policy import Policy, PolicyError
-    from flowdesign.sampling import roll
-
-    torch.set_num_threads(config.threads)
-    kinds = read_groups(config.redrawn)
-    try:
-        policy = Policy.load(runs.folder_of(config.policy), device=config.device, models=models)
-    except PolicyError as fault:
-        raise ConfigError(f"policy: {fault}") from None
-
-    def say(prompts: Sequence[str], count: int, seed: int) -> list[list[str]]:
-        groups = roll(policy, prompts, count, seed, config.temperature)
-        rng = random.Random(f"collect/redrawn/{seed}")
-        return [[put(redrawn(one, kinds, policy.automaton, rng)) for one in row] for row in groups]
-
-    def put(sentence: tuple[int, ...]) -> str:
-        return sentence_text(sentence, policy.vocabulary)
-
-    return say
+    return policy_pairs(config, prompts, open_sayer(config, models), folder)

@@ -114,6 +114,15 @@ class CollectConfig(RenderConfig):
         "",
         description="choices of what the policy says that are drawn anew, by comma: ckpt, lora, ...",
     )
+    searched: str = Field(
+        "",
+        description="run or folder of a reward ensemble: what is said is changed to what this expects much of",
+    )
+    sweeps: int = Field(1, ge=1, le=8, description="of that search: visits to every choice")
+    heat: float = Field(
+        0.05, ge=0, description="of that search: 0 takes the best, more any good one"
+    )
+    trust: float = Field(1.0, ge=0, description="k of its lower bound: mean - k x spread")
     n: int = Field(5000, ge=1, description="pairs of a prompt and a workflow")
     seeds: int = Field(4, ge=1, le=64, description="seeds of a prompt")
     repeated: float = Field(1.0, ge=0, le=1, description="share of the pairs with all seeds")

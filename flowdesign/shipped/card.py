@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev, variance
 
+from flowdesign.collect.plan import RANDOM
 from flowdesign.config import CollectConfig, build
 from flowdesign.records import Record, split_of_both, split_of_prompt
 from flowdesign.records.splits import SPLITS, split_of_digest
@@ -145,10 +146,21 @@ def _how(head: Head, path: Path) -> str:
 
 def _workflows(config: CollectConfig) -> str:
     """Where the workflows are from, and how they meet the prompts."""
-    if _has_policy(config):
+    if _is_said(config):
+        source = (
+            "random walks through the grammar"
+            if config.policy == RANDOM
+            else f"what the policy `{config.policy}`, as it was then, says for each prompt"
+        )
         anew = f", with {config.redrawn} drawn anew, each value as likely" if config.redrawn else ""
+        found = (
+            f", changed to what the reward ensemble\n`{config.searched}`, as it was then, expects much of"
+            f" ({config.sweeps} sweeps at temperature {config.heat:g})"
+            if config.searched
+            else ""
+        )
         return (
-            f"Workflows are what the policy `{config.policy}`, as it was then, says for each prompt{anew}.\n"
+            f"Workflows are {source}{anew}{found}.\n"
             "Equal ones of a prompt are taken once, and only those of the wanted split."
         )
     return (
@@ -157,14 +169,15 @@ def _workflows(config: CollectConfig) -> str:
     )
 
 
-def _has_policy(config: CollectConfig) -> bool:
-    return bool(config.policy != CollectConfig.model_fields["policy"].default)
+def _is_said(config: CollectConfig) -> bool:
+    """Whether workflows are made for their prompts, which can give equal ones."""
+    return bool(config.policy != RANDOM or config.searched)
 
 
 def _stopped(head: Head, config: CollectConfig) -> str:
     """A word on a collection that did not come to its end."""
     asked = round(config.n * (1 + config.repeated * (config.seeds - 1)))
-    if head.records >= asked or _has_policy(config):
+    if head.records >= asked or _is_said(config):
         return ""
     return f"The collection was stopped after {head.records:,} of {asked:,} images. "
 
