@@ -39,16 +39,18 @@ def quick(name: str) -> list[Stage]:
     """Everything once, small: does the whole chain work here? Its figures say nothing."""
     return _chain(
         name,
-        collect={"n": 32, "prompt_count": 16, "seeds": 2, "repeated": 0.5},
-        reward={"records": "shipped", "members": 2, "steps": 60, "evaluate_every": 30},
-        sft={"steps": 40, "warmup": 4, "evaluate_every": 40},
-        warm={"steps": 6, "sweeps": 1, "prompts": 8, "evaluate_every": 6},
-        scored={"steps": 20, "warmup": 4, "evaluate_every": 20},
-        grpo={"steps": 8, "prompts": 4, "judged": 8, "evaluate_every": 8},
-        evaluate={
-            "prompt_count": 8, "curve_prompts": 8, "seeds": 2, "choose_prompts": 4, "table_prompts": 8,
-            "table_workflows": 4, "searched": 2, "rounds": 1, "tries": 2, "free": 20, "best_of": 4,
-            "scales": "2",
+        {
+            "collect": {"n": 32, "prompt_count": 16, "seeds": 2, "repeated": 0.5},
+            "reward": {"records": "shipped", "members": 2, "steps": 60, "evaluate_every": 30},
+            "sft": {"steps": 40, "warmup": 4, "evaluate_every": 40},
+            "warm": {"steps": 6, "sweeps": 1, "prompts": 8, "evaluate_every": 6},
+            "scored": {"steps": 20, "warmup": 4, "evaluate_every": 20},
+            "grpo": {"steps": 8, "prompts": 4, "judged": 8, "evaluate_every": 8},
+            "evaluate": {
+                "prompt_count": 8, "curve_prompts": 8, "seeds": 2, "choose_prompts": 4, "table_prompts": 8,
+                "table_workflows": 4, "searched": 2, "rounds": 1, "tries": 2, "free": 20, "best_of": 4,
+                "scales": "2",
+            },
         },
     )  # fmt: skip
 
@@ -57,17 +59,19 @@ def laptop(name: str) -> list[Stage]:
     """The paper on two CPU cores within 90 minutes, on the miniature world."""
     return _chain(
         name,
-        collect={"n": 400, "prompt_count": 100, "seeds": 2, "split": "train"},
-        shipped=True,
-        reward={"steps": 350},
-        sft={"steps": 120},
-        warm={"steps": 40},
-        scored={"steps": 60},
-        grpo=_LAPTOP_GRPO,
-        evaluate={
-            "prompt_count": 60, "curve_prompts": 30, "seeds": 2, "choose_prompts": 16, "table_prompts": 24,
-            "table_workflows": 16, "searched": 8, "rounds": 3, "tries": 4, "free": 60, "scales": "1.5,2,3",
+        {
+            "collect": {"n": 400, "prompt_count": 100, "seeds": 2, "split": "train"},
+            "reward": {"steps": 350},
+            "sft": {"steps": 120},
+            "warm": {"steps": 40},
+            "scored": {"steps": 60},
+            "grpo": _LAPTOP_GRPO,
+            "evaluate": {
+                "prompt_count": 60, "curve_prompts": 30, "seeds": 2, "choose_prompts": 16, "table_prompts": 24,
+                "table_workflows": 16, "searched": 8, "rounds": 3, "tries": 4, "free": 60, "scales": "1.5,2,3",
+            },
         },
+        shipped=True,
     )  # fmt: skip
 
 
@@ -95,14 +99,16 @@ def full(name: str) -> list[Stage]:
     rendering = {"device": "cuda", "dtype": "float16", "workers": 1, "prompts": "prompts.txt"}
     return _chain(
         name,
-        collect={**scorers, **rendering, "n": 25_000, "seeds": 4, "repeated": 1.0},
-        reward={"device": "cuda", "dtype": "bf16", "encoder": "answerdotai/ModernBERT-base",
-                "steps": 4000, "weights": scorers["weights"], "held_out": "hps_v2"},
-        sft={"base": "meta-llama/Llama-3.1-8B-Instruct", "device": "cuda", "steps": 4000},
-        warm={"device": "cuda", "steps": 400},
-        scored={"device": "cuda", "steps": 1000, "records": ""},
-        grpo={"device": "cuda", "steps": 1000, "prompts": 16, "layers": 0, "lora_rate": 5e-5, "rows_rate": 2e-4},
-        evaluate={**scorers, **rendering, "prompt_count": 500, "learned": ""},
+        {
+            "collect": {**scorers, **rendering, "n": 25_000, "seeds": 4, "repeated": 1.0},
+            "reward": {"device": "cuda", "dtype": "bf16", "encoder": "answerdotai/ModernBERT-base",
+                    "steps": 4000, "weights": scorers["weights"], "held_out": "hps_v2"},
+            "sft": {"base": "meta-llama/Llama-3.1-8B-Instruct", "device": "cuda", "steps": 4000},
+            "warm": {"device": "cuda", "steps": 400},
+            "scored": {"device": "cuda", "steps": 1000, "records": ""},
+            "grpo": {"device": "cuda", "steps": 1000, "prompts": 16, "layers": 0, "lora_rate": 5e-5, "rows_rate": 2e-4},
+            "evaluate": {**scorers, **rendering, "prompt_count": 500, "learned": ""},
+        },
         seeds=3, ablated=True, standardised=True,
     )  # fmt: skip
 
@@ -112,6 +118,16 @@ PRESETS: Mapping[str, Stages] = {
     "laptop": laptop,
     "ablations": ablations,
     "full": full,
+}
+
+_CONFIGS: Mapping[str, tuple[str, type[RunConfig]]] = {
+    "collect": ("collect", CollectConfig),
+    "reward": ("reward", RewardConfig),
+    "sft": ("sft", SFTConfig),
+    "warm": ("sft", SFTConfig),
+    "scored": ("sft", SFTConfig),
+    "grpo": ("grpo", GRPOConfig),
+    "evaluate": ("evaluate", EvaluateConfig),
 }
 
 # What each preset changes again.
@@ -143,13 +159,7 @@ _SCORED = {"scored": 1.0, "records": "shipped", "prompts": 16, "sentences": 2, "
 
 def _chain(
     name: str,
-    collect: dict[str, Any],
-    reward: dict[str, Any],
-    sft: dict[str, Any],
-    warm: dict[str, Any],
-    scored: dict[str, Any],
-    grpo: dict[str, Any],
-    evaluate: dict[str, Any],
+    options: Mapping[str, Mapping[str, Any]],
     seeds: int = 1,
     shipped: bool = False,
     ablated: bool = False,
@@ -160,35 +170,38 @@ def _chain(
     `shipped` stores the shipped records first, so that there is enough to learn from; `ablated` adds VARIANTS;
     `standardised` measures the scorers' reference set on what was collected.
     """
-    run = {stage: f"{name}_{stage}" for stage in ("collect", "reward", "sft", "warm", "scored")}
-    grpos = [f"{name}_grpo{seed or ''}" for seed in range(seeds)]
+    run = {stage: f"{name}_{stage}" for stage in options}
     learns = {"reward": run["reward"]}
-    of_warm = {"start": run["sft"], **learns, **_WARM, **warm, "run": run["warm"]}
-    more = _variants(name, grpo) if ablated else []
-    compared = {"policy": ",".join(grpos), "conditioned": run["scored"], **learns}
+
+    def stage(
+        key: str, about: str, usual: Mapping[str, Any], before: tuple[str, ...] = (), **own: Any
+    ) -> Stage:
+        kind, config = _CONFIGS[key]
+        return Stage(
+            kind, build(config, {**usual, **options[key], "run": run[key], **own}), about, before
+        )
+
+    grpos = [f"{name}_grpo{seed or ''}" for seed in range(seeds)]
+    more = _variants(name, options["grpo"]) if ablated else []
     reference = ("scorers", "reference", "--source", f"collect:{run['collect']}")
+    compared = {
+        "policy": ",".join(grpos),
+        "conditioned": run["scored"],
+        "variants": _names(name, more),
+    }
     return [
-        Stage("collect", build(CollectConfig, {**collect, "run": run["collect"]}), "render and score",
-              ("shipped", "load") if shipped else ()),
-        Stage("reward", build(RewardConfig, {**reward, "run": run["reward"]}), "the reward ensemble",
-              reference if standardised else ()),
-        Stage("sft", build(SFTConfig, {"threads": 2, **learns, **sft, "run": run["sft"]}),
-              "phase 1: SFT on random valid workflows"),
-        Stage("sft", build(SFTConfig, of_warm), "a warm start on workflows that a search finds"),
+        stage("collect", "render and score", {}, ("shipped", "load") if shipped else ()),
+        stage("reward", "the reward ensemble", {}, reference if standardised else ()),
+        stage("sft", "phase 1: SFT on random valid workflows", {"threads": 2, **learns}),
+        stage("warm", "a warm start on workflows that a search finds", {"start": run["sft"], **learns, **_WARM}),
         *(
-            Stage("grpo", build(GRPOConfig, {
-                **_GRPO, "start": run["warm"], **learns, **grpo, "run": one, "seed": seed,
-            }), "phase 2: GRPO against the ensemble")
+            stage("grpo", "phase 2: GRPO against the ensemble", {**_GRPO, "start": run["warm"], **learns},
+                  run=one, seed=seed)
             for seed, one in enumerate(grpos)
         ),
         *more,
-        Stage("sft", build(SFTConfig, {
-            **_SCORED, "start": run["sft"], **learns, **scored, "run": run["scored"],
-        }),
-              "a baseline: ComfyGen-FT's policy, told scores"),
-        Stage("evaluate", build(EvaluateConfig, {
-            "threads": 2, **compared, "variants": _names(name, more), **evaluate, "run": f"{name}_evaluate",
-        }), "compare on held-out prompts"),
+        stage("scored", "a baseline: ComfyGen-FT's policy, told scores", {**_SCORED, "start": run["sft"], **learns}),
+        stage("evaluate", "compare on held-out prompts", {"threads": 2, **compared, **learns}),
     ]  # fmt: skip
 
 
