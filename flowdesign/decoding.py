@@ -28,7 +28,7 @@ from transformers import LlamaModel
 from flowdesign.lm import model_of
 
 PLACES = 16  # that a memory grows by
-KIND = (torch.float32, "cpu")  # of trunks that are read here
+KINDS = ((torch.float32, "cpu"), (torch.bfloat16, "cpu"))  # of trunks that are read here
 Product = Callable[[Tensor], Tensor]  # of input vectors (..., inputs) with weights
 
 
@@ -51,7 +51,7 @@ class Decoder:
         model, config = models[0], models[0].config
         self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
         self.size = getattr(config, "head_dim", None) or config.hidden_size // self.heads
-        self.rotate, self.norm = model.rotary_emb, model.norm
+        self.rotate, self.norm, self.dtype = model.rotary_emb, model.norm, model.dtype
         layers = list(zip(*(each.layers for each in models), strict=True))
         self.shared = _shared(layers) if alike else 0
         self.layers = [
@@ -66,11 +66,11 @@ class Decoder:
         return Memory(self, group)
 
     def read(self, memory: Memory, vectors: Tensor, there: Tensor) -> Tensor:
-        """Read input vectors (group, time, width) after what is in memory; hidden states like them.
-
-        `there` (group, time) is 0 where a place is padding.
+        """Read input vectors (group, time, width) after what is in memory; hidden states like them, in the
+        trunk's type. `there` (group, time) is 0 where a place is padding.
         """
         seen, positions = memory.extend(there)
+        vectors = vectors.to(self.dtype)
         turn, half = self.rotate(vectors, positions), len(vectors) // 2
         lower, upper = range(self.shared), range(self.shared, len(self.layers))
         if self.shared:
@@ -118,7 +118,8 @@ class Memory:
     def __init__(self, decoder: Decoder, group: int) -> None:
         self.decoder = decoder
         self.there = torch.zeros(group, 0, dtype=torch.long)
-        self._kept = torch.zeros(len(decoder.layers), 2, group, decoder.groups, 0, decoder.size)
+        sizes = len(decoder.layers), 2, group, decoder.groups, 0, decoder.size
+        self._kept = torch.zeros(sizes, dtype=decoder.dtype)
         self._used = 0
 
     device = torch.device("cpu")
@@ -201,7 +202,7 @@ def _same(layer: Any, other: Any) -> bool:
 def _known(model: Any) -> bool:
     if not isinstance(model, LlamaModel) or model.config.hidden_act != "silu":
         return False
-    if (model.dtype, model.device.type) != KIND:
+    if (model.dtype, model.device.type) not in KINDS:
         return False
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
     return all(type(each) is nn.Linear and each.bias is None for each in linear)
@@ -231,7 +232,7 @@ def _merged(linears: Sequence[Sequence[Any]]) -> Product:
         weight = _base(each)
         lora = isinstance(each, LoraLayer)
         weights.append(weight + each.get_delta_weight("default").detach() if lora else weight)
-    return partial(functional.linear, weight=torch.cat(weights))
+    return partial(functional.linear, weight=torch.cat(weights).to(_base(own[0]).dtype))
 
 
 class Halved:
@@ -259,7 +260,8 @@ def _lora(linears: Sequence[Any]) -> tuple[Tensor, Tensor]:
         firsts.append(each.lora_A["default"].weight if lora else base[:0])
         scaled = each.scaling["default"] * each.lora_B["default"].weight if lora else base[:, :0]
         seconds.append(scaled)
-    return torch.cat(firsts).detach(), torch.block_diag(*seconds).detach()
+    kind = _base(linears[0]).dtype
+    return torch.cat(firsts).detach().to(kind), torch.block_diag(*seconds).detach().to(kind)
 
 
 def _base(linear: Any) -> Tensor:

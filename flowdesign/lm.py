@@ -175,7 +175,7 @@ def resolve(name: str) -> str:
 def load_base(name: str, dtype: Dtype = "nf4", device: str = "cpu") -> tuple[Any, Any]:
     """Load the frozen trunk and its tokenizer.
 
-    "nf4" computes in float32 on the CPU (bf16 is no faster there) and in bfloat16 on a GPU.
+    "nf4" computes in float32 on the CPU (few multiply bfloat16 fast) and in bfloat16 on a GPU.
     Raises WeightsNotFound when no source has the model, device.HardwareMissing.
     """
     check_device(device)

@@ -1,9 +1,10 @@
 """Seconds to sample 16 guided designs, against what a program without own sampling would do.
 
 That is `transformers.generate` twice, once for each policy, with a logits processor that forbids what the
-grammar does: of the same base with a LoRA adapter, 16 sequences as long as ours are on average. Its
-base is held as 4-bit weights, as ours is; a second row has it in float32, which saves the unpacking. Ours reads the
-layers that GRPO left as they were once for both policies.
+grammar does: of the same base with a LoRA adapter, 16 sequences as long as ours are on average. Both hold their
+base in each of the ways there are; from 4 bits ours unpacks it once, for float32, so that these two take it equally
+long, and theirs at every product. In bfloat16 both are quick where the CPU multiplies it itself (AMX), and slow elsewhere.
+Ours reads the layers that GRPO left as they were once for both policies.
 """
 
 from __future__ import annotations
@@ -33,28 +34,29 @@ def measure(quick: bool, say: Say) -> Measured:
     torch.set_num_threads(THREADS)
     rounds = 2 if quick else ROUNDS
     prompts = held_out("test", rounds + 1, 0)
-    guided, lengths = _guided()
-    ways: dict[str, Callable[[str], Any]] = {"flowdesign": guided}
-    guided(prompts[0])
+    lengths: list[int] = []
+    guided = {dtype: _guided(dtype, lengths) for dtype in stock.HELD}
+    guided["nf4"](prompts[0])
     tokens = round(statistics.fmean(lengths))
-    held: tuple[Dtype, ...] = ("nf4", "fp32")
-    ways |= {f"generate twice, {dtype}": _generate(dtype, tokens) for dtype in held}
-    times: dict[str, list[float]] = {name: [] for name in ways}
+    ways = {("flowdesign", dtype): way for dtype, way in guided.items()}
+    ways |= {("generate twice", dtype): _generate(dtype, tokens) for dtype in guided}
+    times: dict[tuple[str, Dtype], list[float]] = {name: [] for name in ways}
     for index, prompt in enumerate(prompts):
         for name, way in ways.items():
             began = time.perf_counter()
             way(prompt)
             took = time.perf_counter() - began
-            say(f"{name}: {took:.2f} s")
+            say(f"{' from '.join(name)}: {took:.2f} s")
             times[name] += [took] if index else []  # the first is to warm up
-    ours = statistics.median(times["flowdesign"])
+    medians = {name: statistics.median(each) for name, each in times.items()}
     rows: list[dict[str, Value]] = [
         {
-            f"{DESIGNS} designs by": name,
-            "seconds": statistics.median(each),
-            "times_longer": statistics.median(each) / ours,
+            f"{DESIGNS} designs by": who,
+            "base": dtype,
+            "seconds": seconds,
+            "times_longer": seconds / medians["flowdesign", dtype],
         }
-        for name, each in times.items()
+        for (who, dtype), seconds in medians.items()
     ]
     note = (
         f"medians of {rounds} prompts, {tokens} tokens a design on average, scale {SCALE:g}, {THREADS} "
@@ -63,17 +65,23 @@ def measure(quick: bool, say: Say) -> Measured:
     return Measured(rows, (note,))
 
 
-def _guided() -> tuple[Callable[[str], Any], list[int]]:
-    """Sample between the shipped policies before and after GRPO."""
+def _guided(dtype: Dtype, lengths: list[int]) -> Callable[[str], Any]:
+    """Sample between the shipped policies before and after GRPO; how long each design was goes into `lengths`."""
+    from flowdesign.guidance import Pair
     from flowdesign.policies import Policies
+    from flowdesign.policy import Policy
 
-    speaker = Policies(known_assets()).speaker(GRPO, SCALE)
-    lengths: list[int] = []
+    models = known_assets()
+    known = Policies(models).check(GRPO, SCALE)
+    assert known.start is not None, "guidance was checked"
+    grpo = Policy.load(known.folder, dtype, models=models)
+    sft = Policy.load(known.start, dtype, models=models, beside=grpo)
+    speaker = Pair(sft, grpo).at(SCALE)
 
     def sample(prompt: str) -> None:
         lengths.extend(len(one.tokens) for one in speaker.sample(prompt, DESIGNS, 0))
 
-    return sample, lengths
+    return sample
 
 
 def _generate(dtype: Dtype, tokens: int) -> Callable[[str], Any]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flowdesign.lm import Dtype
 
+HELD: tuple[Dtype, ...] = ("nf4", "fp32", "bf16")  # ways to hold a base
+
 
 def load(dtype: Dtype) -> tuple[Any, Any, Any]:
     """The whole language model, its tokenizer, and the LoRA that the shipped policy has."""
