@@ -47,6 +47,12 @@ State = Literal["running", "stopped", "finished", "failed", "crashed"]
 Steps = Generator[Step, None, None]
 Work = Callable[[Path], Steps]
 ORIGIN = "origin.json"
+BEGUN = {
+    "config.json",
+    "status.json",
+    "log.txt",
+    "alive.lock",
+}  # of a run that has made nothing yet
 LOCK_PATIENCE = 2.0  # seconds; a reader that probes the lock holds it for an instant
 
 
@@ -104,11 +110,12 @@ def folder_of(name: str) -> Path:
 def prepare(folder: Path, config: ConfigT) -> None:
     """Make the run's folder, or check that it holds the same config. Raises RunConflict.
 
-    Incidental options may differ; config.json keeps those that the run was made with.
+    Incidental options may differ; config.json keeps those that the run was made with. A run that failed
+    before it made anything, as with a name that nobody knows, can be begun with others.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.json"
-    if not path.exists():
+    if not path.exists() or _made_nothing(folder):
         save(config, path)
         return
     stored = load(type(config), path)
@@ -116,6 +123,12 @@ def prepare(folder: Path, config: ConfigT) -> None:
     changed = [name for name in names if getattr(stored, name) != getattr(config, name)]
     if changed:
         raise RunConflict(_conflict(folder, stored, config, changed))
+
+
+def _made_nothing(folder: Path) -> bool:
+    status = read_status(folder)
+    failed = status is not None and status.state == "failed"
+    return failed and {one.name for one in folder.iterdir()} <= BEGUN
 
 
 def execute(folder: Path, work: Work, on_step: Callable[[Step], None] | None = None) -> Status:

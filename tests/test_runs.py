@@ -166,6 +166,28 @@ def test_prepare_refuses_another_config(tmp_path: Path) -> None:
         runs.prepare(folder, SFTConfig(steps=4))
 
 
+def test_a_run_that_failed_before_it_made_anything_is_begun_with_other_options(
+    tmp_path: Path,
+) -> None:
+    def refused(folder: Path) -> runs.Steps:
+        raise ValueError("no such thing")
+        yield
+
+    def made(folder: Path) -> runs.Steps:
+        yield Step(0, 2, {"sum": 0})
+        raise ValueError("no more paper")
+
+    runs.prepare(tmp_path, SFTConfig(steps=3))
+    with pytest.raises(ValueError, match="no such thing"):
+        runs.execute(tmp_path, refused)
+    runs.prepare(tmp_path, SFTConfig(steps=4))
+    assert load(SFTConfig, tmp_path / "config.json") == SFTConfig(steps=4)
+    with pytest.raises(ValueError, match="no more paper"):
+        runs.execute(tmp_path, made)
+    with pytest.raises(runs.RunConflict, match="steps: 4 -> 5"):
+        runs.prepare(tmp_path, SFTConfig(steps=5))
+
+
 def test_prepare_lets_go_on_with_another_way_to_the_same_result(tmp_path: Path) -> None:
     runs.prepare(tmp_path, ZooConfig(workers=2))
     runs.prepare(tmp_path, ZooConfig(workers=1, stages="mini_flat", threads=4))
