@@ -5,9 +5,9 @@
     card      the dataset card beside it, with figures of the records
     command   python -m flowdesign shipped {make,load}
 
-The files: what was collected first, of all splits (PACKED); more for reward models to learn from, random
-workflows and what a policy says with its LoRA or checkpoint drawn anew (MORE); and a dense grid of prompts
-and workflows that they never meet (GRID), to measure them.
+The files: what was collected first, of all splits (PACKED); more for reward models to learn from: random
+workflows, what a policy says with its LoRA or checkpoint drawn anew, and what a search under an ensemble
+finds (MORE); and a dense grid of prompts and workflows that they never meet (GRID), to measure them.
 
 Each record has its prompt, sentence, seed, raw scores and the hashes of the models, so that its image
 can be rendered again: `python -m flowdesign shipped check` does that for a few.

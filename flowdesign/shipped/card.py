@@ -161,7 +161,7 @@ def _workflows(config: CollectConfig) -> str:
         )
         return (
             f"Workflows are {source}{anew}{found}.\n"
-            "Equal ones of a prompt are taken once, and only those of the wanted split."
+            "Equal ones of a prompt are taken once, and only those of the wanted split that were rendered\nwhen this was packed."
         )
     return (
         "Workflows are random walks through the grammar, each tried on "
