@@ -170,7 +170,7 @@ class RewardConfig(RunConfig, WeightConfig):
         "all-minilm-l6-v2", description="encoder: known name, folder or repository"
     )
     reader: Literal["staged", "matched", "pooled", "crossed", "joint"] = Field(
-        "staged",
+        "matched",
         description="staged: a network over a vector of the encoded prompt and one of the first pass, "
         "then a step for each later pass; matched: staged, with products of both vectors; "
         "pooled: all passes in one vector; "
@@ -193,7 +193,7 @@ class RewardConfig(RunConfig, WeightConfig):
     steps: int = Field(1250, ge=1, description="optimiser steps of a member")
     prompts: int = Field(16, ge=1, description="prompts in a step")
     promising: int = Field(
-        0, ge=0, description="more of them, of the fifth of prompts whose workflows score best"
+        8, ge=0, description="more of them, of the fifth of prompts whose workflows score best"
     )
     workflows: int = Field(9, ge=1, description="workflows of each prompt in a step")
     rate: float = Field(3e-3, gt=0, description="peak learning rate of the reader")
