@@ -547,9 +547,10 @@ def test_a_folder_that_is_no_ensemble_is_told(trained: Path, tmp_path: Path) -> 
     (tmp_path / "member_1.safetensors").write_bytes(b"cut short")
     with pytest.raises(RewardError, match=r"member_1\.safetensors cannot be used"):
         Ensemble.load(tmp_path)
-    (tmp_path / "reward.json").write_text("{}")
-    with pytest.raises(RewardError, match="damaged"):
-        Ensemble.load(tmp_path)
+    for damaged in ("{}", "null", '"text"', "[]", "3", "{"):
+        (tmp_path / "reward.json").write_text(damaged)
+        with pytest.raises(RewardError, match="damaged"):
+            Ensemble.load(tmp_path)
     first, second, *others = VOCABULARY.tokens
     swapped = Vocabulary([second, first, *others])
     (tmp_path / "vocab.json").write_text(swapped.to_json(), encoding="utf-8")
