@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from flowdesign import runs
 from flowdesign.catalog import ROOT
@@ -123,9 +124,21 @@ def _learn(config: RunConfig, flags: argparse.Namespace, module: str) -> int:
                 return 0
     figures = runs.read_figures(folder)
     none = f"No figures are stored in {folder}. {work.HOW}"
-    text = none if figures is None else work.tell(figures)
+    text = none if figures is None else _told(figures, folder, work)
     show(figures or {"error": text}, flags.json, text)
     return int(asked and not figures)
+
+
+def _told(figures: dict[str, Any], folder: Path, work: Any) -> str:
+    """Figures in words. Raises UsageError for those of another kind of run, or of another version."""
+    try:
+        text: str = work.tell(figures)
+    except (KeyError, TypeError, ValueError, AttributeError) as fault:
+        raise UsageError(
+            f"The figures in {folder} are those of another kind of run, or of another version: {fault!r}. "
+            "Name another run (--run NAME), or measure this one again (--measure)."
+        ) from fault
+    return text
 
 
 def _as_made(config: RunConfig, folder: Path) -> RunConfig:
