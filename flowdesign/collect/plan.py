@@ -36,7 +36,6 @@ from flowdesign.runs import replace_text
 from flowdesign.tokens import Automaton, random_sentence, sentence_text, workflow_of
 
 PLAN, DRAWN = "plan.jsonl", "drawn.jsonl"
-RANDOM = "random"
 BLOCK = 16  # prompts that a policy speaks for at once
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,6 @@ from flowdesign.catalog import Installed, installed
 from flowdesign.collect.batches import Batch
 from flowdesign.collect.making import Outcome, Recipe
 from flowdesign.collect.plan import (
-    RANDOM,
     Pair,
     Stopped,
     keep_plan,
@@ -178,6 +177,6 @@ def _make_pairs(config: CollectConfig, folder: Path, models: Installed) -> list[
     prompts = read_prompts(
         config.prompts, config.prompt_count, config.seed, config.split, config.variants
     )
-    if config.policy == RANDOM and not config.searched:
+    if not config.is_said:
         return random_pairs(config, prompts, Automaton(VOCABULARY, models))
     return policy_pairs(config, prompts, open_sayer(config, models), folder)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from flowdesign import runs
 from flowdesign.catalog import Installed
-from flowdesign.collect.plan import RANDOM, Sayer
+from flowdesign.collect.plan import Sayer
 from flowdesign.collect.redrawing import read_groups, redrawn
 from flowdesign.config import CollectConfig, ConfigError
 from flowdesign.search import Sentence, search
@@ -26,7 +26,7 @@ Change = Callable[[Sequence[str], Sequence[Sentence], int], list[Sentence]]
 def open_sayer(config: CollectConfig, models: Installed) -> Sayer:
     """Load what the config names and give a function that says workflows. Raises ConfigError."""
     language = Automaton(VOCABULARY, models)
-    starts = _walks(language) if config.policy == RANDOM else _policy(config, models)
+    starts = _walks(language) if config.is_random else _policy(config, models)
     steps = [_redraw(config, language)] if config.redrawn else []
     steps += [_search(config, language)] if config.searched else []
 
