@@ -47,11 +47,20 @@ def collect(flags: argparse.Namespace) -> int:
             runs.execute(folder, lambda place: work(config, place), say)
     figures = runs.read_figures(folder)
     if figures is None:
-        words = f"{config.run} is not finished, so there are no figures. The same command goes on."
-        show({"error": words}, flags.json, words)
-        return int(flags.report)
+        return _without_figures(config, folder, flags)
     show(figures, flags.json, tell_figures(figures))
     return 0
+
+
+def _without_figures(config: CollectConfig, folder: Path, flags: argparse.Namespace) -> int:
+    """Say why a collection has none. One that found all its images made has no rate to tell."""
+    status = runs.read_status(folder)
+    if status is not None and status.state == "finished":
+        words = f"{config.run} is finished: all its images were there before, so none was made or timed."
+    else:
+        words = f"{config.run} is not finished, so there are no figures. The same command goes on."
+    show({"error": words}, flags.json, words)
+    return int(flags.report)
 
 
 def zoo(flags: argparse.Namespace) -> int:
