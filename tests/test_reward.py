@@ -110,6 +110,8 @@ def test_failures_and_foreign_records_teach_nothing(
     ]
     with pytest.raises(RewardDataError, match="None of 5 records can teach"):
         make_table(odd, (), config, REFERENCE)
+    with pytest.raises(RewardDataError, match=r"no records to learn from\. Collect some"):
+        make_table([], (), config, REFERENCE)
     with caplog.at_level("WARNING"):
         assert len(make_table([*odd, records[0]], (), config, REFERENCE)) == 1
     assert "5 of 6 records teach nothing: each must be a rendered workflow" in caplog.text

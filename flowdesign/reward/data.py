@@ -270,6 +270,11 @@ class _Draft:
             "each must be a rendered workflow of the language with scores by "
             f"{', '.join(self.config.weights)}."
         )
+        if not self.rows and not self.left_out:
+            raise RewardDataError(
+                "There are no records to learn from. Collect some (python -m flowdesign collect), or learn "
+                f"from the shipped ones: --records {SHIPPED}"
+            )
         if not self.rows:
             raise RewardDataError(
                 f"None of {self.left_out} records can teach a reward model: {needed}"
