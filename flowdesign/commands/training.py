@@ -142,7 +142,7 @@ def _told(figures: dict[str, Any], folder: Path, work: Any) -> str:
     """Figures in words. Raises UsageError for those of another kind of run, or of another version."""
     try:
         text: str = work.tell(figures)
-    except (KeyError, TypeError, ValueError, AttributeError) as fault:
+    except (LookupError, TypeError, ValueError, AttributeError) as fault:
         raise UsageError(
             f"The figures in {folder} are those of another kind of run, or of another version: {fault!r}. "
             "Name another run (--run NAME), or measure this one again (--measure)."
