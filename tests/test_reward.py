@@ -27,6 +27,7 @@ from flowdesign.reward.data import (
 )
 from flowdesign.reward.encoder import Encoder
 from flowdesign.reward.ensemble import Ensemble, RewardError, RewardMismatch
+from flowdesign.reward.measuring import data_figures
 from flowdesign.reward.network import Output, Prior, RewardModel
 from flowdesign.reward.readers import EACH, READERS, Shape, Staged
 from flowdesign.reward.run import train
@@ -132,6 +133,32 @@ def test_the_digest_is_of_what_is_learned_from(records: list[Record], config: Re
 
     assert digest(records) == digest(records[::-1]) == digest(changed("test"))
     assert digest(records) != digest(changed("train"))
+
+
+def test_votes_on_held_out_prompts_and_workflows_are_no_part_of_what_is_learned_from(
+    records: list[Record], config: RewardConfig
+) -> None:
+    def told(split: str) -> Table:
+        """With a vote between the first two workflows of a prompt that are all of this split."""
+        alike = [
+            one
+            for one in records
+            if {split_of_prompt(one.prompt), split_of_workflow(one.workflow)} == {split}
+        ]
+        left, right = next(
+            (a, b)
+            for a in alike
+            for b in alike
+            if a.prompt == b.prompt and a.sentence != b.sentence
+        )
+        vote = Vote(left.id or 0, right.id or 0, "left", "ann", split)
+        return make_table(records, [vote], config, REFERENCE)
+
+    none = make_table(records, (), config, REFERENCE)
+    test, train = told("test"), told("train")
+    assert len(test.ballots) == len(train.ballots) == len(train.teaching) == 1
+    assert len(test.teaching) == 0 and data_figures(test)["votes"] == 0
+    assert test.digest == none.digest != train.digest
 
 
 def test_votes_become_pairs_of_sentences(records: list[Record], config: RewardConfig) -> None:
