@@ -3,12 +3,15 @@
 import json
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
+from flowdesign import __main__, runs
 from flowdesign.catalog import ROOT, installed, known_assets
+from flowdesign.collect import collect
 from flowdesign.collect.batches import PlannedWorkflow, make_batches, plan_workflow, trunk
 from flowdesign.collect.plan import (
     BLOCK,
@@ -21,9 +24,11 @@ from flowdesign.collect.plan import (
 from flowdesign.collect.prompts import grammar_prompts, read_prompts
 from flowdesign.collect.redrawing import read_groups, redrawn
 from flowdesign.collect.saying import open_sayer
-from flowdesign.config import CollectConfig, ConfigError
+from flowdesign.commands import training
+from flowdesign.config import CollectConfig, ConfigError, Step
 from flowdesign.records import record_key, split_of_prompt
 from flowdesign.records.splits import split_of_digest, split_of_workflow
+from flowdesign.reward.ensemble import RewardMismatch
 from flowdesign.scenes import CATEGORIES, domain_of, is_variant, parse, split_of
 from flowdesign.tokens import (
     VOCABULARY,
@@ -334,7 +339,70 @@ def test_what_is_said_can_be_searched_for(monkeypatch: pytest.MonkeyPatch) -> No
     assert all("<ckpt:mini_night>" in one for one in found[1]) and len(found[1]) == 5
 
 
+def test_an_ensemble_that_lacks_a_word_is_told_by_whoever_searches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Trained before a word was added, it cannot judge what walks and a search come upon."""
+
+    def bound(prompts: Sequence[str], sentences: Sequence[Sequence[int]]) -> list[float]:
+        raise RewardMismatch("trained before the word <cfg:9> was in the vocabulary")
+
+    monkeypatch.setattr("flowdesign.reward.bound.open_bound", lambda *_: bound)
+    say = open_sayer(config(searched="old"), installed([ROOT / "checkpoints" / "miniature"]))
+    with pytest.raises(ConfigError, match="searched: trained before the word <cfg:9>"):
+        say(["a"], 1, 0)
+
+
+def test_a_search_takes_the_threads_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where no policy speaks: torch would take all there are."""
+    taken: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", taken.append)
+    monkeypatch.setattr("flowdesign.reward.bound.open_bound", lambda *_: None)
+    open_sayer(config(searched="mine", threads=3), installed([ROOT / "checkpoints" / "miniature"]))
+    assert taken == [3]
+
+
+def test_workflows_none_of_which_is_of_the_split_are_told(tmp_path: Path) -> None:
+    asked = config(policy="mine", n=3, split="test")
+    sentence = next(each for each in sentences() if each[1] == "train")[0]
+
+    def say(prompts: Sequence[str], count: int, seed: int) -> list[list[str]]:
+        return [[sentence] * count for _ in prompts]
+
+    with pytest.raises(ConfigError, match=r"is of the test split.*--n.*--split all"):
+        policy_pairs(asked, PROMPTS[:3], say, tmp_path)
+
+
+def sentences() -> Iterator[tuple[str, str]]:
+    """Random sentences, each with its split."""
+    rng = random.Random(0)
+    while True:
+        sentence = sentence_text(random_sentence(LANGUAGE, rng))
+        workflow = workflow_of(sentence)
+        assert workflow is not None
+        yield sentence, split_of_workflow(workflow)
+
+
+def test_random_workflows_have_nothing_to_draw_anew(tmp_path: Path) -> None:
+    """It was silently left undone."""
+    steps = collect(config(redrawn="lora", n=4), tmp_path, recipe=object())  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"redrawn: .*--policy.*--searched"):
+        next(iter(steps))
+
+
 def test_a_missing_ensemble_is_told() -> None:
     asked = config(policy="random", searched="nobodys")
     with pytest.raises(ConfigError, match="searched: .*nobodys"):
         open_sayer(asked, installed([ROOT / "checkpoints" / "miniature"]))
+
+
+def test_a_run_that_found_all_its_images_made_is_not_told_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(training, "CHECKPOINTS", tmp_path)
+    runs.prepare(tmp_path / "again", config(run="again"))
+    steps: list[Step] = []
+    runs.execute(tmp_path / "again", lambda _: iter(steps))  # type: ignore[arg-type, return-value]
+    assert __main__.main(["collect", "--run", "again", "--report"]) == 1
+    said = capsys.readouterr().out
+    assert "again is finished" in said and "goes on" not in said

@@ -68,7 +68,7 @@ def test_an_undone_vote_stays_undone(store: Store) -> None:
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        ({"choice": "both"}, BadRecord), ({"token": ""}, BadRecord), ({"rater": ""}, BadRecord),
+        ({"choice": "both"}, BadRecord), ({"token": ""}, BadRecord), ({"rater": ""}, BadRecord), ({"rater": " \t"}, BadRecord),
         ({"right": 1}, BadRecord), ({"right": 3}, BadRecord), ({"left": 77}, UnknownRecord),
     ],
 )  # fmt: skip

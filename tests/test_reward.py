@@ -27,6 +27,7 @@ from flowdesign.reward.data import (
 )
 from flowdesign.reward.encoder import Encoder
 from flowdesign.reward.ensemble import Ensemble, RewardError, RewardMismatch
+from flowdesign.reward.measuring import data_figures
 from flowdesign.reward.network import Output, Prior, RewardModel
 from flowdesign.reward.readers import EACH, READERS, Shape, Staged
 from flowdesign.reward.run import train
@@ -110,6 +111,8 @@ def test_failures_and_foreign_records_teach_nothing(
     ]
     with pytest.raises(RewardDataError, match="None of 5 records can teach"):
         make_table(odd, (), config, REFERENCE)
+    with pytest.raises(RewardDataError, match=r"no records to learn from\. Collect some"):
+        make_table([], (), config, REFERENCE)
     with caplog.at_level("WARNING"):
         assert len(make_table([*odd, records[0]], (), config, REFERENCE)) == 1
     assert "5 of 6 records teach nothing: each must be a rendered workflow" in caplog.text
@@ -130,6 +133,32 @@ def test_the_digest_is_of_what_is_learned_from(records: list[Record], config: Re
 
     assert digest(records) == digest(records[::-1]) == digest(changed("test"))
     assert digest(records) != digest(changed("train"))
+
+
+def test_votes_on_held_out_prompts_and_workflows_are_no_part_of_what_is_learned_from(
+    records: list[Record], config: RewardConfig
+) -> None:
+    def told(split: str) -> Table:
+        """With a vote between the first two workflows of a prompt that are all of this split."""
+        alike = [
+            one
+            for one in records
+            if {split_of_prompt(one.prompt), split_of_workflow(one.workflow)} == {split}
+        ]
+        left, right = next(
+            (a, b)
+            for a in alike
+            for b in alike
+            if a.prompt == b.prompt and a.sentence != b.sentence
+        )
+        vote = Vote(left.id or 0, right.id or 0, "left", "ann", split)
+        return make_table(records, [vote], config, REFERENCE)
+
+    none = make_table(records, (), config, REFERENCE)
+    test, train = told("test"), told("train")
+    assert len(test.ballots) == len(train.ballots) == len(train.teaching) == 1
+    assert len(test.teaching) == 0 and data_figures(test)["votes"] == 0
+    assert test.digest == none.digest != train.digest
 
 
 def test_votes_become_pairs_of_sentences(records: list[Record], config: RewardConfig) -> None:
@@ -547,9 +576,10 @@ def test_a_folder_that_is_no_ensemble_is_told(trained: Path, tmp_path: Path) -> 
     (tmp_path / "member_1.safetensors").write_bytes(b"cut short")
     with pytest.raises(RewardError, match=r"member_1\.safetensors cannot be used"):
         Ensemble.load(tmp_path)
-    (tmp_path / "reward.json").write_text("{}")
-    with pytest.raises(RewardError, match="damaged"):
-        Ensemble.load(tmp_path)
+    for damaged in ("{}", "null", '"text"', "[]", "3", "{"):
+        (tmp_path / "reward.json").write_text(damaged)
+        with pytest.raises(RewardError, match="damaged"):
+            Ensemble.load(tmp_path)
     first, second, *others = VOCABULARY.tokens
     swapped = Vocabulary([second, first, *others])
     (tmp_path / "vocab.json").write_text(swapped.to_json(), encoding="utf-8")

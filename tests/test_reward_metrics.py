@@ -236,6 +236,13 @@ def test_growth_of_the_spread() -> None:
         growth(inside, prompts, np.zeros(0), np.zeros(0, np.int64), seed=0)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_member_alone_has_no_spread_that_could_grow() -> None:
+    prompts = np.arange(5)
+    found = growth(np.zeros(5), prompts, np.zeros(5), prompts, seed=0)
+    assert found.to_json() == {"value": None, "low": None, "high": None}
+
+
 def test_an_interval_of_a_mean_is_that_of_its_standard_error() -> None:
     values = np.random.default_rng(8).normal(size=400)
     values[:10] = np.nan

@@ -23,7 +23,7 @@ from flowdesign.catalog import known_assets
 from flowdesign.config import RewardConfig, build
 from flowdesign.records import COMBINED, PREDICTED, PREDICTED_HIGH, PREDICTED_LOW, Filter, Store
 from flowdesign.request import Request
-from flowdesign.reward.pictures import FOLDER, keep_pictures, picture_name
+from flowdesign.reward.pictures import FOLDER, keep_pictures, picture_name, save_picture
 from flowdesign.studio import Designed, Rendered
 from flowdesign.tokens import VOCABULARY, parse_sentence
 from flowdesign.ui import cards, plots, record_view, reward_card
@@ -140,6 +140,23 @@ def test_the_card_follows_the_figures(tmp_path: Path) -> None:
     better["bars"][0] |= {"value": 0.9, "reached": True}
     runs.write_figures(tmp_path, better)
     assert "not reached" not in reward_card.report(tmp_path)
+
+
+def test_the_card_shows_pictures_that_are_drawn_later(tmp_path: Path) -> None:
+    """As `shipped pictures` does, which leaves the figures as they are."""
+    runs.write_figures(tmp_path, figures())
+    assert "data:image/webp" not in reward_card.report(tmp_path)
+    miss = figures()["parts"]["both unseen"]["misses"][0]
+    save_picture(Image.new("RGB", (8, 8)), tmp_path / FOLDER, miss)
+    assert "data:image/webp" in reward_card.report(tmp_path)
+
+
+@pytest.mark.parametrize("scatter", ["x", [[1]], [{}], None])
+def test_figures_of_another_version_are_told(tmp_path: Path, scatter: object) -> None:
+    odd = figures()
+    odd["parts"]["both unseen"]["scatter"] = scatter
+    runs.write_figures(tmp_path, odd)
+    assert "figures are of another version" in reward_card.report(tmp_path)
 
 
 def test_the_reward_kind_has_the_card() -> None:

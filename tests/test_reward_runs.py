@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,17 @@ from flowdesign import __main__, runs
 from flowdesign.commands import training
 from flowdesign.config import RewardConfig
 from flowdesign.records import Record, Vote
-from flowdesign.reward import baselines
+from flowdesign.reward import baselines, snapshot
 from flowdesign.reward import run as reward_run
 from flowdesign.reward.bound import Bound
 from flowdesign.reward.data import Table, make_table, pairs_of
+from flowdesign.reward.encoder import Encoder
 from flowdesign.reward.ensemble import Ensemble, RewardError, read_anatomy
 from flowdesign.reward.measuring import foreign, measure
 from flowdesign.reward.run import School, train
 from flowdesign.reward.snapshot import load_table, save_table
 from flowdesign.runs import NotANumber
+from flowdesign.tokens import VOCABULARY
 from flowdesign.ui import reward_card
 
 HELD_OUT = "<cfg:9>"
@@ -143,6 +146,27 @@ def test_the_data_of_a_run_stay_as_they_were_at_its_start(
     assert read_anatomy(tmp_path / "changed")[0].data == table.digest != other.digest
 
 
+def test_a_run_of_another_vocabulary_does_not_go_on(
+    config: RewardConfig, table: Table, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    """Words were added meanwhile: the weights of half a run do not fit, and stay as they are."""
+    folder = tmp_path / "half"
+    runs.prepare(folder, config)
+    steps = train(config, folder, table)
+    next(steps)
+    steps.close()
+    before = (folder / reward_run.CHECKPOINT).read_bytes()
+    older = SimpleNamespace(tokens=VOCABULARY.tokens[:-1])
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshot, "VOCABULARY", older)
+        save_table(table, folder)
+    made = [word for name, value in config for word in (f"--{name.replace('_', '-')}", f"{value}")
+            if value != RewardConfig.model_fields[name].default]  # fmt: skip
+    code, _, err = call(folder, monkeypatch, capsys, *made)
+    assert code == 2 and "begun with another vocabulary" in err and "--run NAME" in err
+    assert (folder / reward_run.CHECKPOINT).read_bytes() == before
+
+
 def test_a_snapshot_holds_the_whole_table(table: Table, tmp_path: Path) -> None:
     assert load_table(tmp_path) is None
     huge = replace(table, seed=table.seed.copy())
@@ -202,6 +226,17 @@ def test_what_is_far_from_the_data_is_measured(trained: Path, table: Table) -> N
     found = foreign(ensemble, table)
     assert set(found) <= {"prompts", "words"} and "prompts" in found
     assert all(each["low"] <= each["value"] <= each["high"] for each in found.values())
+
+
+def test_an_ensemble_is_measured_without_a_single_test_row(
+    trained: Path, table: Table, config: RewardConfig
+) -> None:
+    """Small records have no workflow that is held out; an hour of training must not end in a fault."""
+    known = np.concatenate([table.training, table.validation])
+    figures = measure(Ensemble.load(trained), table.take(known))
+    assert [part["size"]["pairs"] for part in figures["parts"].values()] == [0, 0, 0]
+    assert not any(bar["reached"] for bar in figures["bars"])
+    assert Encoder.load(config.encoder).embed([]).shape[0] == 0
 
 
 def test_an_ensemble_that_was_never_calibrated_is_not_measured(trained: Path, table: Table) -> None:
@@ -273,6 +308,15 @@ def test_a_folder_without_figures_or_ensemble_is_told(
     assert code == 1 and "Train an ensemble" in out
     code, _, err = call(tmp_path / "none", monkeypatch, capsys, "--measure")
     assert code != 0 and "No reward ensemble" in err and "Traceback" not in err
+
+
+def test_figures_of_another_kind_of_run_are_told(
+    tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    runs.write_figures(tmp_path, {"step": 40, "measured": "today"})
+    for words in (["--report"], ["--report", "--json"]):
+        code, out, err = call(tmp_path, monkeypatch, capsys, *words)
+        assert code == 2 and not out and "another kind of run" in err and "--run NAME" in err
 
 
 # --- what comes of it

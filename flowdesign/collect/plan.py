@@ -29,14 +29,13 @@ from pathlib import Path
 from typing import Any
 
 from flowdesign.collect.prompts import ALL
-from flowdesign.config import CollectConfig
+from flowdesign.config import CollectConfig, ConfigError
 from flowdesign.records import Split
 from flowdesign.records.splits import split_of_workflow
 from flowdesign.runs import replace_text
 from flowdesign.tokens import Automaton, random_sentence, sentence_text, workflow_of
 
 PLAN, DRAWN = "plan.jsonl", "drawn.jsonl"
-RANDOM = "random"
 BLOCK = 16  # prompts that a policy speaks for at once
 
 log = logging.getLogger(__name__)
@@ -75,7 +74,8 @@ def policy_pairs(
 ) -> list[Pair]:
     """Plan pairs of prompts and what a policy says for them; goes on where it was interrupted.
 
-    Raises Stopped between two blocks of prompts when the run's folder has a STOP file.
+    Raises Stopped between two blocks of prompts when the run's folder has a STOP file, and ConfigError when
+    nothing that was said is of the split that is asked for.
     """
     path, share = folder / DRAWN, -(-config.n // len(prompts))
     said: list[list[list[str]]] = read_lines(path)  # a line for each block
@@ -88,7 +88,7 @@ def policy_pairs(
             said.append(say(block, share, chance))
             file.write(json.dumps(said[-1]) + "\n")
             file.flush()
-            log.info("the policy has spoken for %d of %d prompts", first + len(block), len(prompts))
+            log.info("workflows are said for %d of %d prompts", first + len(block), len(prompts))
     found = _wanted(config, prompts, [row for block in said for row in block])
     return with_seeds(config, found, random.Random(f"collect/policy/{config.seed}"))
 
@@ -96,7 +96,10 @@ def policy_pairs(
 def _wanted(
     config: CollectConfig, prompts: Sequence[str], said: Sequence[Sequence[str]]
 ) -> list[tuple[str, str]]:
-    """Prompts with sentences: as many as are asked for, spread evenly, each once, of the split that is asked for."""
+    """Prompts with sentences: as many as are asked for, spread evenly, each once, of the split that is asked for.
+
+    Raises ConfigError when none is left.
+    """
     least, more = divmod(config.n, len(prompts))
     counts = [least + (index < more) for index in range(len(prompts))]
     rows = [dict.fromkeys(row[:count]) for row, count in zip(said, counts, strict=True)]
@@ -104,7 +107,16 @@ def _wanted(
     if len(drawn) < config.n:
         log.info("%d of %d workflows were equal to another of their prompt's",
                  config.n - len(drawn), config.n)  # fmt: skip
-    return [pair for pair in drawn if config.split == ALL or _split_of(pair[1]) == config.split]
+    if config.split == ALL:
+        return drawn
+    wanted = [pair for pair in drawn if _split_of(pair[1]) == config.split]
+    log.info("%d of %d workflows are of the %s split", len(wanted), len(drawn), config.split)
+    if not wanted:
+        raise ConfigError(
+            f"None of the {len(drawn)} workflows that were said is of the {config.split} split, so there is "
+            "nothing to render. Start another run (--run NAME) with more workflows (--n) or with --split all."
+        )
+    return wanted
 
 
 def with_seeds(

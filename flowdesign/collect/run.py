@@ -22,7 +22,6 @@ from flowdesign.catalog import Installed, installed
 from flowdesign.collect.batches import Batch
 from flowdesign.collect.making import Outcome, Recipe
 from flowdesign.collect.plan import (
-    RANDOM,
     Pair,
     Stopped,
     keep_plan,
@@ -39,7 +38,7 @@ from flowdesign.collect.rendering import (
     unfinished,
 )
 from flowdesign.collect.saying import open_sayer
-from flowdesign.config import CollectConfig, Step
+from flowdesign.config import CollectConfig, ConfigError, Step
 from flowdesign.designs import renderer_version
 from flowdesign.records import DATA, Store, sha_of
 from flowdesign.tokens import VOCABULARY, Automaton
@@ -175,9 +174,14 @@ class _Ledger:
 
 
 def _make_pairs(config: CollectConfig, folder: Path, models: Installed) -> list[Pair]:
+    if config.redrawn and not config.is_said:
+        raise ConfigError(
+            "redrawn: random workflows have nothing to draw anew. Say whose workflows are meant: a policy's "
+            "(--policy), or what a search finds (--searched)."
+        )
     prompts = read_prompts(
         config.prompts, config.prompt_count, config.seed, config.split, config.variants
     )
-    if config.policy == RANDOM and not config.searched:
+    if not config.is_said:
         return random_pairs(config, prompts, Automaton(VOCABULARY, models))
     return policy_pairs(config, prompts, open_sayer(config, models), folder)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from flowdesign import runs
 from flowdesign.catalog import Installed
-from flowdesign.collect.plan import RANDOM, Sayer
+from flowdesign.collect.plan import Sayer
 from flowdesign.collect.redrawing import read_groups, redrawn
 from flowdesign.config import CollectConfig, ConfigError
 from flowdesign.search import Sentence, search
@@ -24,9 +24,12 @@ Change = Callable[[Sequence[str], Sequence[Sentence], int], list[Sentence]]
 
 
 def open_sayer(config: CollectConfig, models: Installed) -> Sayer:
-    """Load what the config names and give a function that says workflows. Raises ConfigError."""
+    """Load what the config names and give a function that says workflows.
+
+    Raises ConfigError; the function does so for an ensemble that lacks a word of this version.
+    """
     language = Automaton(VOCABULARY, models)
-    starts = _walks(language) if config.policy == RANDOM else _policy(config, models)
+    starts = _walks(language) if config.is_random else _policy(config, models)
     steps = [_redraw(config, language)] if config.redrawn else []
     steps += [_search(config, language)] if config.searched else []
 
@@ -84,16 +87,22 @@ def _redraw(config: CollectConfig, language: Automaton) -> Change:
 
 def _search(config: CollectConfig, language: Automaton) -> Change:
     """Changed to what the ensemble expects much of."""
+    import torch
+
     from flowdesign.reward.bound import open_bound
     from flowdesign.reward.ensemble import RewardError
 
+    torch.set_num_threads(config.threads)
     try:
         bound = open_bound(config.searched, config.trust, config.device, config.threads)
     except RewardError as fault:
         raise ConfigError(f"searched: {fault}") from None
 
     def change(prompts: Sequence[str], said: Sequence[Sentence], seed: int) -> list[Sentence]:
-        found = search(bound, prompts, said, language, config.sweeps, config.heat, seed)
+        try:
+            found = search(bound, prompts, said, language, config.sweeps, config.heat, seed)
+        except RewardError as fault:  # a word that it never learned
+            raise ConfigError(f"searched: {fault}") from None
         return [one.sentence for one in found]
 
     return change

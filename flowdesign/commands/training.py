@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from flowdesign import runs
 from flowdesign.catalog import ROOT
@@ -46,11 +47,20 @@ def collect(flags: argparse.Namespace) -> int:
             runs.execute(folder, lambda place: work(config, place), say)
     figures = runs.read_figures(folder)
     if figures is None:
-        words = f"{config.run} is not finished, so there are no figures. The same command goes on."
-        show({"error": words}, flags.json, words)
-        return int(flags.report)
+        return _without_figures(config, folder, flags)
     show(figures, flags.json, tell_figures(figures))
     return 0
+
+
+def _without_figures(config: CollectConfig, folder: Path, flags: argparse.Namespace) -> int:
+    """Say why a collection has none. One that found all its images made has no rate to tell."""
+    status = runs.read_status(folder)
+    if status is not None and status.state == "finished":
+        words = f"{config.run} is finished: all its images were there before, so none was made or timed."
+    else:
+        words = f"{config.run} is not finished, so there are no figures. The same command goes on."
+    show({"error": words}, flags.json, words)
+    return int(flags.report)
 
 
 def zoo(flags: argparse.Namespace) -> int:
@@ -123,9 +133,21 @@ def _learn(config: RunConfig, flags: argparse.Namespace, module: str) -> int:
                 return 0
     figures = runs.read_figures(folder)
     none = f"No figures are stored in {folder}. {work.HOW}"
-    text = none if figures is None else work.tell(figures)
+    text = none if figures is None else _told(figures, folder, work)
     show(figures or {"error": text}, flags.json, text)
     return int(asked and not figures)
+
+
+def _told(figures: dict[str, Any], folder: Path, work: Any) -> str:
+    """Figures in words. Raises UsageError for those of another kind of run, or of another version."""
+    try:
+        text: str = work.tell(figures)
+    except (LookupError, TypeError, ValueError, AttributeError) as fault:
+        raise UsageError(
+            f"The figures in {folder} are those of another kind of run, or of another version: {fault!r}. "
+            "Name another run (--run NAME), or measure this one again (--measure)."
+        ) from fault
+    return text
 
 
 def _as_made(config: RunConfig, folder: Path) -> RunConfig:

@@ -20,6 +20,7 @@ def read_weights(value: object) -> object:
     return {name.strip(): number.strip() for name, _, number in pairs}
 
 
+RANDOM = "random"  # instead of a policy
 Weights = Annotated[dict[str, FiniteFloat], BeforeValidator(read_weights)]
 
 
@@ -108,7 +109,7 @@ class CollectConfig(RenderConfig):
     split: Literal["all", "train", "validation", "test"] = Field(
         "all", description="only prompts and workflows of this split of the records"
     )
-    policy: str = Field("random", description="run or folder of a policy, or random")
+    policy: str = Field(RANDOM, description="run or folder of a policy, or random")
     temperature: float = Field(1.0, ge=0, le=2, description="of the policy; 0 is the likeliest")
     redrawn: str = Field(
         "",
@@ -129,6 +130,16 @@ class CollectConfig(RenderConfig):
     per_workflow: int = Field(4, ge=1, description="prompts that a random workflow is tried on")
     price: float = Field(0.0, ge=0, description="what one worker costs an hour, in your currency")
     retry: bool = Field(False, description="render again what failed before")
+
+    @property
+    def is_random(self) -> bool:
+        """Whether workflows begin as random walks through the grammar: no policy says them."""
+        return self.policy == RANDOM
+
+    @property
+    def is_said(self) -> bool:
+        """Whether workflows are made for their prompts, by a policy or a search, which can give equal ones."""
+        return bool(not self.is_random or self.searched)
 
 
 class EvaluateConfig(RenderConfig):

@@ -186,7 +186,7 @@ def check_rating(rating: Rating) -> None:
 
 
 def _faults_of_ballot(token: str, rater: str) -> list[str]:
-    return [f"it has no {n}" for n, v in (("token", token), ("rater", rater)) if not v]
+    return [f"it has no {n}" for n, v in (("token", token), ("rater", rater)) if not v.strip()]
 
 
 def _is_text(text: str) -> bool:

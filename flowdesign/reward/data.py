@@ -133,6 +133,15 @@ class Table:
         """The rows to choose and calibrate with: of validation prompts, never of test sentences."""
         return self.rows(["validation"], ["train", "validation"])
 
+    @property
+    def teaching(self) -> Ballots:
+        """The votes that may be learned from: neither prompt nor a sentence of either side is held out."""
+        votes = self.ballots
+        prompts = np.array([split == "train" for split in self.prompt_split], bool)
+        sentences = np.array([split == "train" for split in self.sentence_split], bool)
+        kept = prompts[votes.prompt] & sentences[votes.left] & sentences[votes.right]
+        return Ballots(votes.prompt[kept], votes.left[kept], votes.right[kept], votes.tie[kept])
+
     @cached_property
     def met(self) -> frozenset[int]:
         """The words of the sentences that may be learned from."""
@@ -157,7 +166,7 @@ class Table:
         return digest.hexdigest()
 
     def _votes(self) -> Iterator[tuple[object, ...]]:
-        votes = self.ballots
+        votes = self.teaching
         for p, left, right, tie in zip(
             votes.prompt, votes.left, votes.right, votes.tie, strict=True
         ):
@@ -270,6 +279,11 @@ class _Draft:
             "each must be a rendered workflow of the language with scores by "
             f"{', '.join(self.config.weights)}."
         )
+        if not self.rows and not self.left_out:
+            raise RewardDataError(
+                "There are no records to learn from. Collect some (python -m flowdesign collect), or learn "
+                f"from the shipped ones: --records {SHIPPED}"
+            )
         if not self.rows:
             raise RewardDataError(
                 f"None of {self.left_out} records can teach a reward model: {needed}"

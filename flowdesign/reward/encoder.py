@@ -101,6 +101,8 @@ class Encoder(nn.Module):
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> NDArray[np.float64]:
         """Prompts as unit vectors (prompts, width): mean hidden states, as MiniLM was trained for."""
+        if not prompts:  # a tokenizer cannot make a batch of nothing
+            return np.zeros((0, self.width))
         pieces = self.pieces(prompts)
         mean = mean_of(self.read(pieces), pieces.there)
         found: NDArray[np.float64] = (

@@ -330,7 +330,9 @@ def member_file(number: int | str) -> str:
     return f"member_{number}.safetensors"
 
 
-def _anatomy(values: dict[str, Any]) -> Anatomy:
+def _anatomy(values: Any) -> Anatomy:
+    if not isinstance(values, dict):
+        raise TypeError("it is no JSON object")
     calibration = values.pop("calibration", None)
     shape, heads = Shape(**values.pop("shape")), tuple(values.pop("heads"))
     if shape.reader not in READERS:

@@ -100,7 +100,7 @@ def data_figures(table: Table) -> dict[str, Any]:
         "images": len(table),
         "prompts": len(table.prompts),
         "workflows": len(table.sentences),
-        "votes": len(table.ballots),
+        "votes": len(table.teaching),
         "training": {
             "images": len(training),
             "prompts": len(np.unique(training.prompt)),

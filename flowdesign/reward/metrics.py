@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flowdesign.reward.bootstrap import Bootstrap, Estimate, Statistic, Values
+from flowdesign.reward.bootstrap import UNKNOWN, Bootstrap, Estimate, Statistic, Values
 from flowdesign.reward.data import Rows
 from flowdesign.reward.pairing import Pairs, equal_digits
 
@@ -204,10 +204,13 @@ def growth(
     """How many times as large the mean spread is outside what was learned from as it is inside.
 
     Spreads (n,) and the prompt of each, any numbers. Both sides are bootstrapped over their prompts,
-    independently. Raises ValueError for no spreads.
+    independently. Cannot be said where there is no spread inside, as of a single member. Raises ValueError
+    for no spreads.
     """
     if not len(inside) or not len(outside):
         raise ValueError("The growth of the spread needs predictions inside and outside.")
+    if not inside.any():
+        return UNKNOWN
     sums = []
     for spread, prompt, chance in ((inside, inside_prompt, 0), (outside, outside_prompt, 1)):
         which = np.unique(prompt, return_inverse=True)[1].ravel()

@@ -60,7 +60,7 @@ def train(config: RewardConfig, folder: Path, table: Table | None = None) -> Ste
 
     Metrics, for each member m that still learns: loss/m, order/m, grad_norm/m, votes/m where there are any, and
     now and then error/m (mean squared error on validation images) and error/ensemble.
-    Raises RewardDataError, lm.WeightsNotFound, NotANumber.
+    Raises RewardDataError, lm.WeightsNotFound, NotANumber, tokens.VocabularyMismatch.
     """
     torch.set_num_threads(config.threads)
     known = load_table(folder)

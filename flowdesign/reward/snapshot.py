@@ -4,6 +4,7 @@ not notice."""
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from safetensors.numpy import save_file
 from flowdesign.reward.data import Ballots, Table
 from flowdesign.runs import replace_file
 from flowdesign.standards import Standard
+from flowdesign.tokens import VOCABULARY, VocabularyMismatch
 
 SNAPSHOT = "resume_data.safetensors"
 _ALIGNED = ("prompt", "sentence", "seed", "records")
@@ -32,6 +34,7 @@ def save_table(table: Table, folder: Path) -> None:
         "prompt_split": table.prompt_split,
         "sentence_split": table.sentence_split,
         "standards": {name: asdict(each) for name, each in table.standards.items()},
+        "vocabulary": VOCABULARY.tokens,
     }
     whole = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
     metadata = {"head": json.dumps(head)}
@@ -39,14 +42,28 @@ def save_table(table: Table, folder: Path) -> None:
 
 
 def load_table(folder: Path) -> Table | None:
-    """Read what `save_table` wrote; None where nothing was."""
+    """Read what `save_table` wrote; None where nothing was.
+
+    Raises tokens.VocabularyMismatch for a run that was begun with another vocabulary.
+    """
     path = folder / SNAPSHOT
     if not path.exists():
         return None
     with safe_open(path, "np") as file:
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         head = json.loads(file.metadata()["head"])
+    _check_words(folder, head.get("vocabulary", VOCABULARY.tokens))
     return _table(arrays, head)
+
+
+def _check_words(folder: Path, words: Sequence[str]) -> None:
+    """Weights have a row for each word, so half a run of one vocabulary is no half of another."""
+    if tuple(words) != tuple(VOCABULARY.tokens):
+        raise VocabularyMismatch(
+            f"Run '{folder.name}' was begun with another vocabulary ({len(words)} words, here there are "
+            f"{len(VOCABULARY)}), so it cannot go on. Nothing of it was changed. Go on with the version that "
+            "began it, or start another run (--run NAME)."
+        )
 
 
 def _table(arrays: dict[str, Any], head: dict[str, Any]) -> Table:

@@ -64,22 +64,13 @@ class Lessons:
         count, total, squares = (_sums(v, members, device) for v in (known, values, values**2))
         return Lessons(
             pairs[:, 0], pairs[:, 1], count, total, squares, table.sentences, table.prompts,
-            _teaching(table),
+            table.teaching,
         )  # fmt: skip
 
 
 def _sums(values: NDArray[np.generic], members: Sequence[Rows], device: str) -> Tensor:
     found = np.stack([values[rows].astype(np.float64).sum(0) for rows in members])
     return torch.tensor(found, dtype=torch.float32, device=device)
-
-
-def _teaching(table: Table) -> Ballots:
-    """The votes that may be learned from: of the training split on all three sides."""
-    votes = table.ballots
-    prompts = np.array([split == "train" for split in table.prompt_split], bool)
-    sentences = np.array([split == "train" for split in table.sentence_split], bool)
-    kept = prompts[votes.prompt] & sentences[votes.left] & sentences[votes.right]
-    return Ballots(votes.prompt[kept], votes.left[kept], votes.right[kept], votes.tie[kept])
 
 
 def bootstrap(config: RewardConfig, lessons: Lessons, member: int) -> NDArray[np.int64]:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev, variance
 
-from flowdesign.collect.plan import RANDOM
 from flowdesign.config import CollectConfig, build
 from flowdesign.records import Record, split_of_both, split_of_prompt
 from flowdesign.records.splits import SPLITS, split_of_digest
@@ -146,10 +145,10 @@ def _how(head: Head, path: Path) -> str:
 
 def _workflows(config: CollectConfig) -> str:
     """Where the workflows are from, and how they meet the prompts."""
-    if _is_said(config):
+    if config.is_said:
         source = (
             "random walks through the grammar"
-            if config.policy == RANDOM
+            if config.is_random
             else f"what the policy `{config.policy}`, as it was then, says for each prompt"
         )
         anew = f", with {config.redrawn} drawn anew, each value as likely" if config.redrawn else ""
@@ -169,15 +168,10 @@ def _workflows(config: CollectConfig) -> str:
     )
 
 
-def _is_said(config: CollectConfig) -> bool:
-    """Whether workflows are made for their prompts, which can give equal ones."""
-    return bool(config.policy != RANDOM or config.searched)
-
-
 def _stopped(head: Head, config: CollectConfig) -> str:
     """A word on a collection that did not come to its end."""
     asked = round(config.n * (1 + config.repeated * (config.seeds - 1)))
-    if head.records >= asked or _is_said(config):
+    if head.records >= asked or config.is_said:
         return ""
     return f"The collection was stopped after {head.records:,} of {asked:,} images. "
 

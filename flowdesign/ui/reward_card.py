@@ -23,18 +23,23 @@ MISSES = 8  # of a part
 
 def report(folder: Path) -> str:
     """The card of the ensemble in a run's folder; nothing before it has been measured."""
-    path = folder / "figures.json"
-    return _report(folder, path.stat().st_mtime_ns) if path.exists() else ""
+    figures, pictures = (_changed(folder / name) for name in ("figures.json", FOLDER))
+    return _report(folder, (figures, pictures)) if figures else ""
+
+
+def _changed(path: Path) -> int:
+    """When a file changed, or what is in a folder; 0 where there is none."""
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 @lru_cache(maxsize=8)  # a page that watches a run asks every two seconds
-def _report(folder: Path, changed: int) -> str:
+def _report(folder: Path, changed: tuple[int, int]) -> str:
     figures = figures_of(folder)
     if not isinstance(figures.get("parts"), Mapping):
         return ""
     try:
         return _told(figures, folder)
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (LookupError, TypeError, ValueError, AttributeError):
         words = "These figures are of another version. Measure again: "
         return cards.status(f"{words}python -m flowdesign reward --measure --run {folder.name}")
 
