@@ -323,6 +323,20 @@ def test_the_config_is_saved_and_read_as_it_is() -> None:
     assert asked.all_scorers == names
 
 
+def test_what_is_said_for_a_prompt_is_tried_on_others_too(tmp_path: Path) -> None:
+    asked = config(n=2 * len(PROMPTS), policy="mine", foils=3)
+    pairs = [
+        (pair.prompt, pair.sentence) for pair in policy_pairs(asked, PROMPTS, Speaker(), tmp_path)
+    ]
+    plain = config(n=2 * len(PROMPTS), policy="mine")
+    own = [
+        (pair.prompt, pair.sentence) for pair in policy_pairs(plain, PROMPTS, Speaker(), tmp_path)
+    ]
+    assert pairs[: len(own)] == own and len(set(pairs)) == len(pairs) > 3 * len(own)
+    met = Counter(sentence for _, sentence in pairs)
+    assert set(met) == {sentence for _, sentence in own} and max(met.values()) >= 4
+
+
 def test_what_is_said_can_be_searched_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random walks, changed to what the ensemble likes: here one checkpoint for each prompt."""
     wanted = {"a": VOCABULARY.index("<ckpt:mini_flat>"), "b": VOCABULARY.index("<ckpt:mini_night>")}

@@ -13,8 +13,8 @@ used up. So
 * all pairs of a prompt share its few seeds, so that differences are not differences of noise alone,
   and the pairs that are rendered with all seeds tell how large the noise is (the noise ceiling).
 
-A *policy* says its workflows for each prompt, some choices of which may be drawn anew (`collect.redrawing`);
-equal ones are taken once.
+A *policy* says its workflows for each prompt, some choices of which may be drawn anew (`collect.redrawing`), or changed
+by a search (`collect.saying`); equal ones are taken once. Each may be tried on other prompts as well.
 """
 
 from __future__ import annotations
@@ -90,7 +90,25 @@ def policy_pairs(
             file.flush()
             log.info("workflows are said for %d of %d prompts", first + len(block), len(prompts))
     found = _wanted(config, prompts, [row for block in said for row in block])
-    return with_seeds(config, found, random.Random(f"collect/policy/{config.seed}"))
+    rng = random.Random(f"collect/policy/{config.seed}")
+    return with_seeds(config, [*found, *_for_others(config, prompts, found, rng)], rng)
+
+
+def _for_others(
+    config: CollectConfig,
+    prompts: Sequence[str],
+    found: Sequence[tuple[str, str]],
+    rng: random.Random,
+) -> list[tuple[str, str]]:
+    """The same workflows for `config.foils` other prompts each: what is good for one only can be told from what
+    is good for all."""
+    many, there = min(config.foils, len(prompts) - 1), set(found)
+    drawn = (
+        (other, sentence)
+        for prompt, sentence in (found if many else ())
+        for other in rng.sample([one for one in prompts if one != prompt], many)
+    )
+    return [pair for pair in dict.fromkeys(drawn) if pair not in there]
 
 
 def _wanted(

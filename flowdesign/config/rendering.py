@@ -128,6 +128,9 @@ class CollectConfig(RenderConfig):
     seeds: int = Field(4, ge=1, le=64, description="seeds of a prompt")
     repeated: float = Field(1.0, ge=0, le=1, description="share of the pairs with all seeds")
     per_workflow: int = Field(4, ge=1, description="prompts that a random workflow is tried on")
+    foils: int = Field(
+        0, ge=0, description="more prompts that a workflow which was said for one is tried on"
+    )
     price: float = Field(0.0, ge=0, description="what one worker costs an hour, in your currency")
     retry: bool = Field(False, description="render again what failed before")
 

@@ -158,8 +158,9 @@ def _workflows(config: CollectConfig) -> str:
             if config.searched
             else ""
         )
+        others = f"Each is tried on {config.foils} other prompts, too.\n" if config.foils else ""
         return (
-            f"Workflows are {source}{anew}{found}.\n"
+            f"Workflows are {source}{anew}{found}.\n{others}"
             "Equal ones of a prompt are taken once, and only those of the wanted split that were rendered\nwhen this was packed."
         )
     return (
