@@ -21,7 +21,7 @@ def test_its_figures_are_its_own_and_reach_the_bars() -> None:
     figures = runs.read_figures(FOLDER)
     assert figures is not None and figures["weights"] == fingerprint(FOLDER)
     assert figures["prompts"] >= 64 and figures["sampled"] == 512
-    assert figures["reached"] >= 0.5 and figures["reward"]["low"] > figures["reward"]["fixed"]
+    assert figures["reached"] >= 0.5 and figures["reward"]["policy"] > figures["reward"]["fixed"]
     assert figures["distinct"]["samples"] >= 500 and figures["distinct"]["many"] >= 0.25
     assert figures["distinct"]["one"] >= 16
 

@@ -7,7 +7,8 @@
 
 The files: what was collected first, of all splits (PACKED); more for reward models to learn from: random
 workflows, what a policy says with its LoRA or checkpoint drawn anew, and what a search under an ensemble
-finds (MORE); and a dense grid of prompts and workflows that they never meet (GRID), to measure them.
+finds (MORE); and a dense grid of prompts and workflows that they never meet (GRID), to measure them. What was
+collected since waits for the next ensemble (NEXT).
 
 Each record has its prompt, sentence, seed, raw scores and the hashes of the models, so that its image
 can be rendered again: `python -m flowdesign shipped check` does that for a few.
@@ -18,6 +19,7 @@ from flowdesign.shipped.packed import (
     FILES,
     GRID,
     MORE,
+    NEXT,
     PACKED,
     Head,
     ShippedError,
@@ -31,6 +33,7 @@ __all__ = [
     "FILES",
     "GRID",
     "MORE",
+    "NEXT",
     "PACKED",
     "Head",
     "ShippedError",
