@@ -12,9 +12,10 @@ from flowdesign.records import Split, split_of_prompt
 from flowdesign.scenes import SPLITS, random_prompt
 
 
-def to_learn_from(rng: random.Random, count: int) -> list[str]:
-    """Draw prompts of both training splits."""
-    return [_draw(rng, "train", ("train",)) for _ in range(count)]
+def to_learn_from(rng: random.Random, count: int, variants: float | None = None) -> list[str]:
+    """Draw prompts of both training splits; a share of them are `variants`, which want a LoRA: None is the
+    scenes' usual share."""
+    return [_draw(rng, "train", ("train",), variants) for _ in range(count)]
 
 
 def held_out(split: Split, count: int, seed: int) -> list[str]:
@@ -26,8 +27,11 @@ def held_out(split: Split, count: int, seed: int) -> list[str]:
     return list(found)
 
 
-def _draw(rng: random.Random, wanted: Split, scenes: tuple[str, ...]) -> str:
+def _draw(
+    rng: random.Random, wanted: Split, scenes: tuple[str, ...], variants: float | None = None
+) -> str:
+    odd = None if variants is None else rng.random() < variants
     while True:
-        prompt = random_prompt(rng, split=rng.choice(scenes))
+        prompt = random_prompt(rng, split=rng.choice(scenes), variant=odd)
         if split_of_prompt(prompt) == wanted:
             return prompt

@@ -58,6 +58,12 @@ class SFTConfig(RunConfig):
         "reward", description="run or folder of the ensemble to search under and to look with"
     )
     trust: float = Field(1.0, ge=0, description="k of its reward: mean - k x spread")
+    variants: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="share of the searched-for prompts that want a LoRA; empty is a third",
+    )
     sweeps: int = Field(2, ge=1, description="times that the search visits every choice")
     judges: int = Field(
         0,
@@ -106,6 +112,12 @@ class GRPOConfig(RunConfig):
     device: str = Field("cpu", description="torch device")
     steps: int = Field(200, ge=1, description="rollouts")
     prompts: int = Field(8, ge=1, description="prompts in a step")
+    variants: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="share of the prompts that want a LoRA; empty is a third",
+    )
     group: int = Field(8, ge=2, description="workflows for each prompt")
     at_once: int = Field(4, ge=1, description="prompts whose workflows are in memory at once")
     updates: int = Field(1, ge=1, description="updates of the weights from one rollout")

@@ -117,7 +117,7 @@ def step(learner: Learner, bound: Bound, index: int, known: Yardsticks) -> dict[
     """One rollout and the updates from it; also what the best fixed workflow earns for its prompts."""
     config = learner.config
     rng = random.Random(f"grpo/{config.seed}/{index}")
-    prompts = to_learn_from(rng, config.prompts)
+    prompts = to_learn_from(rng, config.prompts, config.variants)
     groups = roll(learner.policy, prompts, config.group, rng.getrandbits(62), config.temperature)
     earned = earn(bound, prompts, groups, config.foils)
     gains = advantages(contrasted(earned.own, earned.elsewhere, config.contrast), config.scaled)

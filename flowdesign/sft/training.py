@@ -149,7 +149,7 @@ def batch(
         plain.append(said)
     if bound is None:
         return Batch(repeated, plain)
-    sought = _repeat(to_learn_from(rng, warm), config.sentences)
+    sought = _repeat(to_learn_from(rng, warm, config.variants), config.sentences)
     starts = [random_sentence(language, rng) for _ in sought]
     chance = rng.getrandbits(32)
     some = bound.afresh().of_some(config.judges, rng)
