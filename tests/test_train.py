@@ -333,6 +333,10 @@ def test_metrics_of_one_name_share_a_chart() -> None:
         ("loss", "0"), ("loss", "1"), ("step_2", ""), ("loss", "member 0"), ("acc", "valid"),
         ("grad_norm", ""),
     ]  # fmt: skip
+    grpo = ["reward", "distinct", "validation/reward", "validation/reached"]
+    assert [place(name, grpo) for name in grpo] == [
+        ("reward", "training"), ("distinct", ""), ("reward", "validation"), ("validation", "reached"),
+    ]  # fmt: skip
     column = Column([0, 1], [1.0, 2.0])
     charts = gather({"a": {"member 0/loss": column, "member 1/loss": column, "x": column}})
     assert [(c.title, [line.label for line in c.lines]) for c in charts] == [

@@ -19,6 +19,7 @@ WIDTH, HEIGHT = 600, 160  # of the drawing's own coordinates
 POINTS = 240  # of a line; more cannot be told apart
 COLOURS = 8  # classes fd-line-0 to fd-line-7 of the style sheet
 MANY = 100.0  # ratio between ends from which the scale is logarithmic
+TRAINING = "training"  # the line of a chart that has one of validation prompts as well
 _COUNTED = re.compile(r"(?P<chart>.*[^\d_ ])[_ ](?P<line>\d+)")
 _NAMED = re.compile(r"\D*\d+")  # "member 0"
 
@@ -45,11 +46,15 @@ def place(name: str, names: Sequence[str]) -> tuple[str, str]:
     """The chart and the line that a metric belongs to; "" for a chart's only line.
 
     "loss/valid" is the line "valid" of the chart "loss"; of "member 0/loss", and of "loss_0" where
-    there is also a "loss_1", the counted part is the line.
+    there is also a "loss_1", the counted part is the line. "validation/loss" stands in the chart of "loss" where
+    there is one, since both have its scale.
     """
     if "/" in name:
         before, _, after = name.rpartition("/")
-        return (after, before) if _NAMED.fullmatch(before) else (before, after)
+        there = after in names or _NAMED.fullmatch(before)
+        return (after, before) if there else (before, after)
+    if any(other.endswith(f"/{name}") for other in names):
+        return name, TRAINING
     counted = _COUNTED.fullmatch(name)
     if counted:
         siblings = [other for other in map(_COUNTED.fullmatch, names) if other]
