@@ -397,10 +397,15 @@ def sentences() -> Iterator[tuple[str, str]]:
         yield sentence, split_of_workflow(workflow)
 
 
-def test_random_workflows_have_nothing_to_draw_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "asked", [{"redrawn": "lora"}, {"foils": 2}], ids=lambda one: next(iter(one))
+)
+def test_random_workflows_have_no_prompt_of_their_own(
+    asked: dict[str, object], tmp_path: Path
+) -> None:
     """It was silently left undone."""
-    steps = collect(config(redrawn="lora", n=4), tmp_path, recipe=object())  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=r"redrawn: .*--policy.*--searched"):
+    steps = collect(config(**asked, n=4), tmp_path, recipe=object())  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=rf"{next(iter(asked))}: .*--policy.*--searched"):
         next(iter(steps))
 
 

@@ -174,10 +174,14 @@ class _Ledger:
 
 
 def _make_pairs(config: CollectConfig, folder: Path, models: Installed) -> list[Pair]:
-    if config.redrawn and not config.is_said:
+    if (config.redrawn or config.foils) and not config.is_said:
+        fault = (
+            "redrawn: random workflows have nothing to draw anew"
+            if config.redrawn
+            else "foils: random workflows are said for no prompt in particular (--per-workflow gives each some)"
+        )
         raise ConfigError(
-            "redrawn: random workflows have nothing to draw anew. Say whose workflows are meant: a policy's "
-            "(--policy), or what a search finds (--searched)."
+            f"{fault}. Say whose workflows are meant: a policy's (--policy), or what a search finds (--searched)."
         )
     prompts = read_prompts(
         config.prompts, config.prompt_count, config.seed, config.split, config.variants
