@@ -47,12 +47,8 @@ State = Literal["running", "stopped", "finished", "failed", "crashed"]
 Steps = Generator[Step, None, None]
 Work = Callable[[Path], Steps]
 ORIGIN = "origin.json"
-BEGUN = {
-    "config.json",
-    "status.json",
-    "log.txt",
-    "alive.lock",
-}  # of a run that has made nothing yet
+# The files of a run that has made nothing yet.
+BEGUN = {"config.json", "status.json", "log.txt", "alive.lock"}
 LOCK_PATIENCE = 2.0  # seconds; a reader that probes the lock holds it for an instant
 
 

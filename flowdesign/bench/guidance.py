@@ -34,11 +34,11 @@ def measure(quick: bool, say: Say) -> Measured:
     torch.set_num_threads(THREADS)
     rounds = 2 if quick else ROUNDS
     prompts = held_out("test", rounds + 1, 0)
-    lengths: list[int] = []
-    guided = {dtype: _guided(dtype, lengths) for dtype in stock.HELD}
-    guided["nf4"](prompts[0])
-    tokens = round(statistics.fmean(lengths))
-    ways = {("flowdesign", dtype): way for dtype, way in guided.items()}
+    guided = {dtype: _guided(dtype) for dtype in stock.HELD}
+    tokens = round(statistics.fmean(guided["nf4"](prompts[0])))
+    ways: dict[tuple[str, Dtype], Callable[[str], Any]] = {
+        ("flowdesign", dtype): way for dtype, way in guided.items()
+    }
     ways |= {("generate twice", dtype): _generate(dtype, tokens) for dtype in guided}
     times: dict[tuple[str, Dtype], list[float]] = {name: [] for name in ways}
     for index, prompt in enumerate(prompts):
@@ -65,8 +65,8 @@ def measure(quick: bool, say: Say) -> Measured:
     return Measured(rows, (note,))
 
 
-def _guided(dtype: Dtype, lengths: list[int]) -> Callable[[str], Any]:
-    """Sample between the shipped policies before and after GRPO; how long each design was goes into `lengths`."""
+def _guided(dtype: Dtype) -> Callable[[str], list[int]]:
+    """Sample between the shipped policies before and after GRPO; how many tokens each design has."""
     from flowdesign.guidance import Pair
     from flowdesign.policies import Policies
     from flowdesign.policy import Policy
@@ -78,8 +78,8 @@ def _guided(dtype: Dtype, lengths: list[int]) -> Callable[[str], Any]:
     sft = Policy.load(known.start, dtype, models=models, beside=grpo)
     speaker = Pair(sft, grpo).at(SCALE)
 
-    def sample(prompt: str) -> None:
-        lengths.extend(len(one.tokens) for one in speaker.sample(prompt, DESIGNS, 0))
+    def sample(prompt: str) -> list[int]:
+        return [len(one.tokens) for one in speaker.sample(prompt, DESIGNS, 0)]
 
     return sample
 

@@ -173,16 +173,22 @@ class _Ledger:
         }
 
 
+def _check_said(config: CollectConfig) -> None:
+    """Raise ConfigError for what is asked of workflows that are made for their prompts, where none are."""
+    if config.is_said or not (config.redrawn or config.foils):
+        return
+    fault = (
+        "redrawn: random workflows have nothing to draw anew"
+        if config.redrawn
+        else "foils: random workflows are said for no prompt in particular (--per-workflow gives each some)"
+    )
+    raise ConfigError(
+        f"{fault}. Say whose workflows are meant: a policy's (--policy), or what a search finds (--searched)."
+    )
+
+
 def _make_pairs(config: CollectConfig, folder: Path, models: Installed) -> list[Pair]:
-    if (config.redrawn or config.foils) and not config.is_said:
-        fault = (
-            "redrawn: random workflows have nothing to draw anew"
-            if config.redrawn
-            else "foils: random workflows are said for no prompt in particular (--per-workflow gives each some)"
-        )
-        raise ConfigError(
-            f"{fault}. Say whose workflows are meant: a policy's (--policy), or what a search finds (--searched)."
-        )
+    _check_said(config)
     prompts = read_prompts(
         config.prompts, config.prompt_count, config.seed, config.split, config.variants
     )

@@ -28,6 +28,9 @@ def open_sayer(config: CollectConfig, models: Installed) -> Sayer:
 
     Raises ConfigError; the function does so for an ensemble that lacks a word of this version.
     """
+    import torch
+
+    torch.set_num_threads(config.threads)
     language = Automaton(VOCABULARY, models)
     starts = _walks(language) if config.is_random else _policy(config, models)
     steps = [_redraw(config, language)] if config.redrawn else []
@@ -57,12 +60,9 @@ def _walks(language: Automaton) -> Starts:
 
 def _policy(config: CollectConfig, models: Installed) -> Starts:
     """Samples of the policy."""
-    import torch
-
     from flowdesign.policy import Policy, PolicyError
     from flowdesign.sampling import roll
 
-    torch.set_num_threads(config.threads)
     try:
         policy = Policy.load(runs.folder_of(config.policy), device=config.device, models=models)
     except PolicyError as fault:
@@ -87,12 +87,9 @@ def _redraw(config: CollectConfig, language: Automaton) -> Change:
 
 def _search(config: CollectConfig, language: Automaton) -> Change:
     """Changed to what the ensemble expects much of."""
-    import torch
-
     from flowdesign.reward.bound import open_bound
     from flowdesign.reward.ensemble import RewardError
 
-    torch.set_num_threads(config.threads)
     try:
         bound = open_bound(config.searched, config.trust, config.device, config.threads)
     except RewardError as fault:

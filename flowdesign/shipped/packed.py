@@ -30,9 +30,8 @@ MORE = tuple(  # more of the training split, to learn from
     ROOT / "assets" / f"miniature_{name}.jsonl.gz"
     for name in ("more", "more2", "more3", "redrawn", "redrawn2", "searched")
 )
-NEXT = (
-    ROOT / "assets" / "miniature_searched2.jsonl.gz",
-)  # what the next ensemble learns from as well
+# What the next ensemble learns from as well.
+NEXT = (ROOT / "assets" / "miniature_searched2.jsonl.gz",)
 GRID = ROOT / "assets" / "miniature_grid.jsonl.gz"  # test prompts x test workflows, to measure on
 FILES = (PACKED, *MORE, GRID)
 FORMAT = 1
