@@ -210,14 +210,15 @@ def test_cancelling_stops_only_this_page(tmp_path: Path) -> None:
     view = page(toy_studio(tmp_path, renderer=renderer))
     ask(view, count=4)
     view.ask_design(OTHER, "a blue heart", 1, "1", *chosen())
-    runner = threading.Thread(target=lambda: list(view.work(PAGE)))
+    seen: list[Any] = []
+    runner = threading.Thread(target=lambda: seen.extend(view.work(PAGE)))
     runner.start()
     until(lambda: renderer.steps_done > 0)
-    answer = view.cancel(PAGE)
+    assert list(view.cancel(PAGE)) == [view.stop]  # the work says how it ended
     runner.join(timeout=30)
     assert not runner.is_alive()
-    assert "Stopped after 0 designs" in answer[view.status]
-    assert "Stopped" in answer[view.slots[0]]
+    assert "Stopped after 0 designs" in seen[-1][view.status]
+    assert "Stopped" in seen[-1][view.slots[0]] and seen[-1][view.go]["interactive"]
     renderer.steps = 10
     assert len(list(view.work(OTHER))) > 2
 
@@ -226,7 +227,8 @@ def test_cancelling_in_the_queue_means_that_nothing_starts(tmp_path: Path) -> No
     renderer = ToyRenderer()
     view = page(toy_studio(tmp_path, renderer=renderer))
     ask(view)
-    view.cancel(PAGE)
+    stopped = view.cancel(PAGE)
+    assert "Stopped after 0 designs" in stopped[view.status] and stopped[view.go]["interactive"]
     assert list(view.work(PAGE)) == [{view.status: gr.skip()}]
     assert renderer.renders == 0
 
@@ -272,7 +274,8 @@ def test_work_waits_for_the_models_and_can_be_cancelled_meanwhile() -> None:
     work = view.work(PAGE)
     assert "loading" in next(work)[view.status]
     view.cancel(PAGE)
-    assert list(work) == []
+    (last,) = work
+    assert "Stopped after 0 designs" in last[view.status]
 
 
 def test_models_that_cannot_be_loaded_are_told(tmp_path: Path) -> None:
@@ -429,6 +432,18 @@ def test_moving_the_slider_designs_again_with_the_same_chance(tmp_path: Path) ->
             shown[scale] = update.get(view.slots[0]) or shown.get(scale)
     said = {scale: card.split("<code>")[1] for scale, card in shown.items()}
     assert said[2.0] == said[3.0] != said[-1.0]
+
+
+def test_a_design_that_gives_way_to_the_slider_does_not_say_that_it_stopped(tmp_path: Path) -> None:
+    renderer = ToyRenderer()
+    view = page(toy_studio(tmp_path, renderer=renderer))
+    ask(view, count=4)
+    first = view.work(PAGE)
+    while renderer.renders < 1:
+        next(first)
+    view.ask_at_scale(PAGE, "a red star", 1, "7", *chosen(scale=2.0))
+    assert all(view.status not in update for update in first) and renderer.renders == 1
+    assert "1 design for seed 7" in list(view.work(PAGE))[-1][view.status]
 
 
 def test_a_policy_that_is_not_there_is_told(tmp_path: Path) -> None:

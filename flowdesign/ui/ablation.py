@@ -138,8 +138,7 @@ class Ablation:
         asking = gr.on(pressed, reads(self.ask), inputs, outputs, **QUIET)
         working = asking.then(reads(self.work), None, outputs, **IN_TURN)
         working.then(look, inputs, self.plan, **NEWEST_WINS)
-        stopped = self.stop.click(reads(self.cancel), None, outputs, cancels=[working], **QUIET)
-        stopped.then(look, inputs, self.plan, **NEWEST_WINS)
+        self.stop.click(reads(self.cancel), None, outputs, **QUIET)
         self.save.click(reads(self.export), None, [self.files, self.status], **QUIET)
 
     def show_in(self, app: gr.Blocks, tab: gr.Tab, tabs: gr.Tabs) -> None:
@@ -222,6 +221,8 @@ class Ablation:
             for _ in until_loaded(self.opening, grid.stop):
                 pass
             yield from self._make(grid)
+            if self.tasks.holds(page, grid):
+                yield self._over(grid)
         except (BadRequest, NotLoaded) as problem:
             yield self._ended(grid, str(problem), "bad")
         except Exception as fault:  # of any part; what is finished stays
@@ -231,17 +232,15 @@ class Ablation:
             self.tasks.end(page, grid)  # also when Gradio closes this because the page has gone
 
     def cancel(self, request: gr.Request) -> Updates:
-        """Stop this page's work; what is finished stays."""
+        """Stop this page's work; what is finished stays. Work under way says itself how it ended."""
         grid = self.tasks.stop(request.session_hash or "")
         if grid is None:
             return {self.status: cards.status("There was nothing to stop.")}
-        return self._ended(
-            grid, f"Stopped after {ablation_view.finished(grid.plan, grid.done.copy())}"
-        )
+        return {self.stop: gr.update(interactive=False)} if grid.taken else self._over(grid)
 
     def leave(self, request: gr.Request) -> None:
         """The page is gone: stop its work, and forget its grid."""
-        self.tasks.stop(request.session_hash or "")
+        self.tasks.drop(request.session_hash or "")
         self._grids.pop(request.session_hash or "", None)
 
     def export(self, request: gr.Request) -> Updates:
@@ -275,8 +274,6 @@ class Ablation:
                 charted = now
                 updates[self.curves] = _curves(grid)
             yield updates
-        if not grid.stop.is_set():
-            yield self._ended(grid, ablation_view.finished(grid.plan, grid.done))
 
     def _changed(self, grid: Grid) -> Updates:
         changed, grid.changed = grid.changed, set()
@@ -290,6 +287,11 @@ class Ablation:
             for slot in slots
             if (here := rows[slot * grid.size : (slot + 1) * grid.size])
         }
+
+    def _over(self, grid: Grid) -> Updates:
+        """The grid as far as it came before its end or before somebody stopped it."""
+        came = ablation_view.finished(grid.plan, grid.done)
+        return self._ended(grid, f"Stopped after {came}" if grid.stop.is_set() else came)
 
     def _ended(self, grid: Grid, words: str, kind: str = "") -> Updates:
         """The grid as it stays."""

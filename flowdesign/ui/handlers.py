@@ -10,8 +10,10 @@ import gradio as gr
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 # The same for what a person may press faster than it is answered: the last press is answered too.
 NEWEST_WINS: dict[str, Any] = QUIET | {"trigger_mode": "always_last"}
-# Work of the studio: one page after the other, in the order in which they asked.
+# Work of the studio: one page after the other, in the order in which they asked. It is stopped by its task,
+# never by Gradio's `cancels`: what a cancelled event had sent may be drawn after the canceller's answer.
 IN_TURN: dict[str, Any] = {
+    "trigger_mode": "multiple",  # a press while a stopped task still ends is not lost
     "concurrency_id": "studio",
     "concurrency_limit": 1,
     "show_progress": "hidden",

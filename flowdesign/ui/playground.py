@@ -134,8 +134,9 @@ class Playground:
         )
         moved = self.settings.scale.release(reads(self.ask_at_scale), settings, outputs, **QUIET)
         work = reads(self.work)
-        working = [asked.then(work, None, outputs, **IN_TURN) for asked in (asking, again, moved)]
-        self.stop.click(reads(self.cancel), None, outputs, cancels=working, **QUIET)
+        for asked in (asking, again, moved):
+            asked.then(work, None, outputs, **IN_TURN)
+        self.stop.click(reads(self.cancel), None, outputs, **QUIET)
         for button in self.examples:
             button.click(reads(lambda text: text), button, self.prompt, **QUIET)
         keep = self.gate.writes("keep", self.keeping.press)
@@ -186,7 +187,7 @@ class Playground:
         """
         if not (seed or "").strip() or not (prompt or "").strip():
             return {self.status: gr.skip()}
-        self.tasks.stop(request.session_hash or "")
+        self.tasks.drop(request.session_hash or "")
         return self._design(request, prompt, (count, seed, False, *settings), keep=True)
 
     def ask_render(
@@ -213,6 +214,8 @@ class Playground:
         try:
             yield from self._wait(task)
             yield from self._show(task, page)
+            if self.tasks.holds(page, task):
+                yield self._over(task)
         except (BadRequest, NotLoaded) as problem:
             yield self._idle(str(problem), "bad")
         except Exception as fault:  # of any part; the page must be usable again
@@ -222,13 +225,15 @@ class Playground:
             self.tasks.end(page, task)  # also when Gradio closes this because the page has gone
 
     def cancel(self, request: gr.Request) -> Updates:
-        """Stop this page's work. Gradio's `cancels` takes it out of the queue if it waits there."""
+        """Stop this page's work. What is under way says itself how it ended."""
         task = self.tasks.stop(request.session_hash or "")
-        return self._stopped(task) if task else self._idle("There was nothing to stop.")
+        if task is None:
+            return self._idle("There was nothing to stop.")
+        return {self.stop: gr.update(interactive=False)} if task.taken else self._over(task)
 
     def leave(self, request: gr.Request) -> None:
         """The page is gone: stop its work too."""
-        self.tasks.stop(request.session_hash or "")
+        self.tasks.drop(request.session_hash or "")
         self.keeping.begin(request.session_hash or "")
 
     def open_file(self, path: str | None) -> Updates:
@@ -290,7 +295,10 @@ class Playground:
             self.render_it: gr.update(interactive=True),
         }
 
-    def _stopped(self, task: Task) -> Updates:
+    def _over(self, task: Task) -> Updates:
+        """How far the task came before its end or before somebody stopped it."""
+        if not task.stop.is_set():
+            return self._idle(f"{_designs(task.done)} for seed {task.seed}.")
         updates = self._idle(f"Stopped after {_designs(task.done)}. Seed {task.seed}.")
         if task.current:
             updates[self.slots[task.current.index]] = cards.stopped(task.current)
@@ -317,12 +325,10 @@ class Playground:
         yield self._busy(f"Designing 1 of {task.count}…")
         for event in task.work(self.opening.result(), task.stop.is_set):
             if isinstance(event, Stopped):
-                yield self._stopped(task)
                 return
             yield self._step(task, event)
             if isinstance(event, Rendered):
                 yield {self.slots[event.index]: self.keeping.finish(page, event, task.keeps)}
-        yield self._idle(f"{_designs(task.done)} for seed {task.seed}.")
 
     def _step(self, task: Task, event: Designed | Rendered | Failed) -> Updates:
         if isinstance(event, Designed):

@@ -76,11 +76,28 @@ class Tasks(Generic[Asked]):
                 del self._tasks[page]
 
     def stop(self, page: str) -> Asked | None:
-        """Stop what this page has asked for, and give it back."""
+        """Stop what this page has asked for, and give it back.
+
+        What is under way stays the page's task until its work has said how it ended; what waits in the
+        queue is forgotten.
+        """
+        with self._lock:
+            task = self._tasks.get(page)
+            if task is not None:
+                task.stop.set()
+                if not task.taken:
+                    del self._tasks[page]
+            return task
+
+    def drop(self, page: str) -> None:
+        """Stop what this page has asked for, and let it say nothing more."""
         task = self._tasks.get(page)
         if task is not None:
             self.end(page, task)
-        return task
+
+    def holds(self, page: str, task: Asked) -> bool:
+        """Whether this is still what the page waits for."""
+        return self._tasks.get(page) is task
 
 
 def until_loaded(opening: Future[Studio], stop: threading.Event) -> Iterator[None]:
