@@ -29,7 +29,6 @@ from flowdesign.shipped import (
     FILES,
     GRID,
     MORE,
-    NEXT,
     PACKED,
     ShippedError,
     import_once,
@@ -318,7 +317,7 @@ def test_no_image_is_shipped_twice() -> None:
     assert max(keys.values()) == 1
 
 
-@pytest.mark.parametrize("path", (*MORE, *NEXT), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", MORE, ids=lambda path: path.name)
 def test_what_is_added_to_learn_from_is_of_the_training_split(path: Path) -> None:
     added = list(unpack(path))
     assert len({(one.prompt, one.sentence) for one in added}) >= 500

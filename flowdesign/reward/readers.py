@@ -144,12 +144,12 @@ class Staged(Heard):
     """
 
     roles = (0, *[1] * (LAST - 1), 2)  # a word says the same in every later pass
-    parts = 2  # that `meet` gives
+    parts, later_parts = 2, 4  # that `meet` and `meet_later` give
 
     def __init__(self, encoder: Encoder, shape: Shape) -> None:
         super().__init__(encoder, shape)
         self.first = Network(self.parts * shape.width, shape)
-        self.later = Network(4 * shape.width, shape)
+        self.later = Network(self.later_parts * shape.width, shape)
         self.change = nn.Linear(shape.width, 2 * shape.width)
 
     def forward(self, encoder: Encoder, prompts: Prompts, which: Tensor, said: Said) -> Tensor:
@@ -161,24 +161,29 @@ class Staged(Heard):
         hidden: Tensor = self.first(torch.cat(self.meet(heard, first), -1))
         for words, there in zip(later, stages.any(1).T[1:], strict=True):
             rows = there.nonzero()[:, 0]
-            parts = [part[rows] for part in (hidden, heard, words, first)]
-            aim, gate = self.change(self.later(torch.cat(parts, -1))).chunk(2, -1)
-            hidden = hidden.index_add(0, rows, gate.sigmoid() * (aim - parts[0]))
+            before, *parts = (part[rows] for part in (hidden, heard, words, first))
+            met = self.later(torch.cat([before, *self.meet_later(*parts)], -1))
+            aim, gate = self.change(met).chunk(2, -1)
+            hidden = hidden.index_add(0, rows, gate.sigmoid() * (aim - before))
         return hidden
 
     def meet(self, heard: Tensor, first: Tensor) -> list[Tensor]:
         """What the first network reads (pairs, width) each, from vectors of the prompt and of the first pass's words."""
         return [heard, first]
 
+    def meet_later(self, heard: Tensor, words: Tensor, first: Tensor) -> list[Tensor]:
+        """What the other reads beside the state: the same, and the words of the later pass."""
+        return [heard, words, first]
+
 
 class Matched(Staged):
-    """`Staged`, whose first network is also given products of what the prompt and what the words say.
+    """`Staged`, whose networks are also given products of what the prompt and what the pass's words say.
 
-    A LoRA helps the prompts that ask for what it draws and harms all others: from the two vectors alone that
-    was not learned in 1,500 steps.
+    A LoRA helps the prompts that ask for what it draws and harms all others, and so does a later pass by
+    another checkpoint: from the two vectors alone that was not learned in 1,500 steps.
     """
 
-    parts = 3
+    parts, later_parts = 3, 5
 
     def __init__(self, encoder: Encoder, shape: Shape) -> None:
         super().__init__(encoder, shape)
@@ -186,7 +191,14 @@ class Matched(Staged):
 
     def meet(self, heard: Tensor, first: Tensor) -> list[Tensor]:
         """As in `Staged`, and the products."""
-        return [*super().meet(heard, first), self.wanted(heard) * self.offered(first)]
+        return [*super().meet(heard, first), self._products(heard, first)]
+
+    def meet_later(self, heard: Tensor, words: Tensor, first: Tensor) -> list[Tensor]:
+        """As in `Staged`, and the products."""
+        return [*super().meet_later(heard, words, first), self._products(heard, words)]
+
+    def _products(self, heard: Tensor, words: Tensor) -> Tensor:
+        return self.wanted(heard) * self.offered(words)
 
 
 class Crossed(nn.Module):

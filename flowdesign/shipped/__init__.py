@@ -7,8 +7,7 @@
 
 The files: what was collected first, of all splits (PACKED); more for reward models to learn from: random
 workflows, what a policy says with its LoRA or checkpoint drawn anew, and what a search under an ensemble
-finds (MORE); and a dense grid of prompts and workflows that they never meet (GRID), to measure them. What was
-collected since waits for the next ensemble (NEXT).
+finds (MORE); and a dense grid of prompts and workflows that they never meet (GRID), to measure them.
 
 Each record has its prompt, sentence, seed, raw scores and the hashes of the models, so that its image
 can be rendered again: `python -m flowdesign shipped check` does that for a few.
@@ -19,7 +18,6 @@ from flowdesign.shipped.packed import (
     FILES,
     GRID,
     MORE,
-    NEXT,
     PACKED,
     Head,
     ShippedError,
@@ -33,7 +31,6 @@ __all__ = [
     "FILES",
     "GRID",
     "MORE",
-    "NEXT",
     "PACKED",
     "Head",
     "ShippedError",

@@ -12,15 +12,12 @@ from statistics import fmean, stdev, variance
 from flowdesign.config import CollectConfig, build
 from flowdesign.records import Record, split_of_both, split_of_prompt
 from flowdesign.records.splits import SPLITS, split_of_digest
-from flowdesign.shipped.packed import GRID, MORE, NEXT, PACKED, Head, read_head, unpack
+from flowdesign.shipped.packed import GRID, MORE, PACKED, Head, read_head, unpack
 from flowdesign.workflow import workflow_hash
 
 TITLES = {
     PACKED.name: "FlowDesign miniature records",
-    **{
-        one.name: "FlowDesign miniature records, more of the training split"
-        for one in (*MORE, *NEXT)
-    },
+    **{one.name: "FlowDesign miniature records, more of the training split" for one in MORE},
     GRID.name: "FlowDesign miniature grid, prompts and workflows of the test split",
 }
 

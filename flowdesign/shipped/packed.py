@@ -28,10 +28,8 @@ from flowdesign.workflow import Workflow
 PACKED = ROOT / "assets" / "miniature_records.jsonl.gz"  # prompts and workflows of every split
 MORE = tuple(  # more of the training split, to learn from
     ROOT / "assets" / f"miniature_{name}.jsonl.gz"
-    for name in ("more", "more2", "more3", "redrawn", "redrawn2", "searched")
+    for name in ("more", "more2", "more3", "redrawn", "redrawn2", "searched", "searched2")
 )
-# What the next ensemble learns from as well.
-NEXT = (ROOT / "assets" / "miniature_searched2.jsonl.gz",)
 GRID = ROOT / "assets" / "miniature_grid.jsonl.gz"  # test prompts x test workflows, to measure on
 FILES = (PACKED, *MORE, GRID)
 FORMAT = 1
