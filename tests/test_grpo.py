@@ -25,6 +25,7 @@ from flowdesign.grpo.learning import Learner, parts_of
 from flowdesign.grpo.objective import advantages
 from flowdesign.grpo.rollout import earn
 from flowdesign.grpo.yardsticks import Yardsticks, best_fixed, yardsticks
+from flowdesign.heldout import prompts_of
 from flowdesign.policy import Anatomy, Policy
 from flowdesign.reward.bound import Bound
 from flowdesign.reward.data import make_table
@@ -375,6 +376,22 @@ def test_a_run_says_how_it_goes_and_keeps_samples(config: GRPOConfig, tmp_path: 
         command.measure(config, tmp_path)
     again = runs.read_figures(tmp_path)
     assert again is not None and again["measured"] == "again" and again["reward"] == row
+
+
+def test_a_run_on_prompts_of_a_file_never_meets_others(config: GRPOConfig, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("\n".join(f"a portrait of person {n}" for n in range(60)))
+    run = config.model_copy(update={"prompt_source": str(file), "steps": 2, "evaluate_every": 1})
+    folder = tmp_path / "run"
+    runs.prepare(folder, run)
+    runs.execute(folder, lambda there: grpo.train(run, there))
+    assert {one.prompt.startswith("a portrait") for one in read_samples(folder)} == {True}
+    figures = runs.read_figures(folder)
+    assert figures is not None and figures["prompts"] == 3
+    file.write_text("\n".join(f"a portrait of nobody {n}" for n in range(60)))
+    prompts_of.cache_clear()
+    with pytest.raises(runs.RunConflict, match="--prompt-source"):
+        list(grpo.train(run.model_copy(update={"steps": 3}), folder))
 
 
 def test_runs_differ_by_seed_only(config: GRPOConfig, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from flowdesign.catalog import known_assets
 from flowdesign.checkpoints import CHECKPOINT, optimiser_of
 from flowdesign.config import RewardConfig, SFTConfig, save
 from flowdesign.device import HardwareMissing
+from flowdesign.heldout import held_out, prompts_of
 from flowdesign.policy import Anatomy, Policy, fingerprint
 from flowdesign.records import Record, RecordsError, Store, split_of_both, split_of_prompt
 from flowdesign.records.splits import split_of_workflow
@@ -234,12 +235,22 @@ def test_a_look_says_what_an_ensemble_expects_where_there_is_one(
     config: SFTConfig, tmp_path: Path
 ) -> None:
     policy = Policy.create(Anatomy(config.base, 4), "fp32", models=known_assets())
-    assert look(policy, None, tmp_path, 0) == {}
-    told = look(policy, Liking(), tmp_path, 4)  # type: ignore[arg-type]
+    prompts = held_out("validation", SHOWN + 2, 0)
+    assert look(policy, None, prompts, tmp_path, 0) == {}
+    told = look(policy, Liking(), prompts, tmp_path, 4)  # type: ignore[arg-type]
     first, second = (read_samples(tmp_path)[at : at + SHOWN] for at in (0, SHOWN))
     assert [one.sentence for one in first] == [one.sentence for one in second]
     assert {one.reward for one in first} == {None} and 0 <= told["validation/reward"] <= 1
     assert [one.reward for one in second] == [float("mini_flat" in one.sentence) for one in second]
+
+
+def test_prompts_of_a_file_are_all_that_is_learned_from(config: SFTConfig, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("\n".join(f"a portrait of person {n}" for n in range(100)))
+    run = config.model_copy(update={"prompt_source": str(file), "warm": 0.5, "prompts": 4})
+    told = set(prompts_of(str(file)).to_learn_from(random.Random(0), 1000))
+    for index in range(3):
+        assert set(sft.batch(run, index, GRAMMAR, Liking()).prompts) <= told  # type: ignore[arg-type]
 
 
 def test_only_a_warm_start_needs_an_ensemble(config: SFTConfig, caplog: Any) -> None:

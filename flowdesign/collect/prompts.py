@@ -6,10 +6,11 @@ import random
 from pathlib import Path
 
 from flowdesign.config import ConfigError
+from flowdesign.heldout import GRAMMAR, prompts_of_file
 from flowdesign.records import split_of_prompt
 from flowdesign.scenes import CATEGORIES, DOMAINS, TEST_SHARE, random_prompt
 
-GRAMMAR, ALL = "grammar", "all"
+ALL = "all"
 TRIES = 1000  # draws of the grammar without a new prompt until it counts as used up
 
 
@@ -23,7 +24,9 @@ def read_prompts(
     if source == GRAMMAR:
         return grammar_prompts(count, seed, split, variants)
     found = [
-        prompt for prompt in _from_file(Path(source)) if split in (ALL, split_of_prompt(prompt))
+        prompt
+        for prompt in prompts_of_file(Path(source))
+        if split in (ALL, split_of_prompt(prompt))
     ]
     if not found:
         raise ConfigError(f"split: {source} has no prompt of the {split} split")
@@ -60,18 +63,3 @@ def grammar_prompts(
             f"prompt_count: the grammar gave no new prompt after {len(found)} (given: {count})"
         )
     return list(found)
-
-
-def _from_file(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(
-            f"prompts: there is no file {path}; write '{GRAMMAR}' for drawn ones"
-        ) from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"prompts: {path} is not a text in UTF-8") from None
-    found = list(dict.fromkeys(line.strip() for line in text.split("\n") if line.strip()))
-    if not found:
-        raise ConfigError(f"prompts: {path} has no line with a prompt")
-    return found

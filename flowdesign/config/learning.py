@@ -1,6 +1,6 @@
 """The options of what learns: policies, reward ensembles, the miniature models."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -8,7 +8,31 @@ from flowdesign.config.options import RunConfig, RunName, listed
 from flowdesign.config.rendering import WeightConfig
 
 
-class SFTConfig(RunConfig):
+class PromptConfig(RunConfig):
+    """Which prompts a policy learns from."""
+
+    prompt_source: str = Field(
+        "grammar", description="file with a prompt a line, a fifth of them held out, or grammar"
+    )
+    variants: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="share of the grammar's prompts, where rewards count, that want a LoRA; empty is a third",
+    )
+
+    @model_validator(mode="after")
+    def _grammar(self) -> Self:
+        """Refuse what only the grammar has."""
+        if self.variants is not None and self.prompt_source != "grammar":
+            raise ValueError(
+                f"variants ({self.variants:g}) is a share of the grammar's prompts, and prompt_source names "
+                f"{self.prompt_source}: leave it empty"
+            )
+        return self
+
+
+class SFTConfig(PromptConfig):
     """Supervised fine-tuning on random valid workflows (paper, phase 1).
 
     A step is `prompts` prompts with `sentences` workflows each; the prompt's part of the forward
@@ -58,12 +82,6 @@ class SFTConfig(RunConfig):
         "reward", description="run or folder of the ensemble to search under and to look with"
     )
     trust: float = Field(1.0, ge=0, description="k of its reward: mean - k x spread")
-    variants: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="share of the searched-for prompts that want a LoRA; empty is a third",
-    )
     sweeps: int = Field(2, ge=1, description="times that the search visits every choice")
     judges: int = Field(
         0,
@@ -90,7 +108,7 @@ class SFTConfig(RunConfig):
         return self
 
 
-class GRPOConfig(RunConfig):
+class GRPOConfig(PromptConfig):
     """GRPO against the reward ensemble (paper, phase 2). Nothing is rendered.
 
     A step is `prompts` groups of `group` workflows that the policy says, and `updates` updates of its
@@ -112,12 +130,6 @@ class GRPOConfig(RunConfig):
     device: str = Field("cpu", description="torch device")
     steps: int = Field(200, ge=1, description="rollouts")
     prompts: int = Field(8, ge=1, description="prompts in a step")
-    variants: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="share of the prompts that want a LoRA; empty is a third",
-    )
     group: int = Field(8, ge=2, description="workflows for each prompt")
     at_once: int = Field(4, ge=1, description="prompts whose workflows are in memory at once")
     updates: int = Field(1, ge=1, description="updates of the weights from one rollout")

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from flowdesign.catalog import Installed
 from flowdesign.collect.plan import Pair, seeds_of
-from flowdesign.collect.prompts import GRAMMAR, read_prompts
+from flowdesign.collect.prompts import read_prompts
 from flowdesign.config import ConfigError, EvaluateConfig, listed
-from flowdesign.heldout import held_out, to_learn_from
+from flowdesign.heldout import GRAMMAR, held_out, to_learn_from
 from flowdesign.policies import Policies
 from flowdesign.records import Record, Split, split_of_prompt
 from flowdesign.reward.bound import Bound, open_bound

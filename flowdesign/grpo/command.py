@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flowdesign import runs
-from flowdesign.config import GRPOConfig
+from flowdesign.config import ConfigError, GRPOConfig
 
 SHIPPED = "policy_grpo"  # the run whose figures are shown unless another is named
 HOW = "Train a policy: python -m flowdesign grpo"  # to get figures
@@ -17,7 +17,7 @@ def faults() -> tuple[type[Exception], ...]:
     from flowdesign.policy import PolicyError
     from flowdesign.reward.ensemble import RewardError
 
-    return runs.NotANumber, PolicyError, RewardError
+    return runs.NotANumber, ConfigError, PolicyError, RewardError
 
 
 def train(config: GRPOConfig, folder: Path) -> runs.Steps:
@@ -34,11 +34,13 @@ def measure(config: GRPOConfig, folder: Path) -> None:
     from flowdesign.catalog import known_assets
     from flowdesign.grpo.measuring import write_measured
     from flowdesign.grpo.run import bound_of, sft_of
+    from flowdesign.heldout import prompts_of
     from flowdesign.policy import Policy
 
     torch.set_num_threads(config.threads)
     policy = Policy.load(folder, config.dtype, config.device, known_assets())
-    write_measured(policy, sft_of(config), bound_of(config), folder, config.judged)
+    source = prompts_of(config.prompt_source)
+    write_measured(policy, sft_of(config), bound_of(config), folder, config.judged, source)
 
 
 def tell(figures: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from flowdesign.grpo.rollout import earn
 from flowdesign.grpo.yardsticks import SAMPLED, yardsticks
-from flowdesign.heldout import held_out
+from flowdesign.heldout import Prompts
 from flowdesign.policy import Policy, fingerprint
 from flowdesign.reward.bound import Bound
 from flowdesign.runs import measured_now, write_figures
@@ -21,17 +21,21 @@ ALONE, FOR_ONE = 4, 64  # prompts with many samples
 SEED = 1  # of prompts and samples; training and its looks have others
 
 
-def write_measured(policy: Policy, sft: Policy, bound: Bound, folder: Path, judged: int) -> None:
+def write_measured(
+    policy: Policy, sft: Policy, bound: Bound, folder: Path, judged: int, source: Prompts
+) -> None:
     """Measure the policy in `folder` on so many test prompts and keep the figures beside it."""
-    figures = measure(policy, sft, bound, judged)
+    figures = measure(policy, sft, bound, judged, source)
     write_figures(folder, figures | {"weights": fingerprint(folder)})
 
 
-def measure(policy: Policy, sft: Policy, bound: Bound, judged: int) -> dict[str, Any]:
+def measure(
+    policy: Policy, sft: Policy, bound: Bound, judged: int, source: Prompts
+) -> dict[str, Any]:
     """Rewards against the yardsticks, with a 95 % interval over prompts, and how much it varies."""
     import torch
 
-    prompts = held_out("test", judged, SEED)
+    prompts = source.held_out("test", judged, SEED)
     known = yardsticks(bound.afresh(), sft, prompts, SEED)
     groups = roll(policy, prompts, EACH, SEED)
     means = earn(bound, prompts, groups, foils=0).own.mean(1)
@@ -45,18 +49,18 @@ def measure(policy: Policy, sft: Policy, bound: Bound, judged: int) -> dict[str,
             "sft": known.sft, "fixed": known.fixed, "best": known.best,
         },
         "reached": known.reached(reward),
-        "distinct": distinct(policy, min(MANY, judged * EACH)),
+        "distinct": distinct(policy, source, min(MANY, judged * EACH)),
         **measured_now(torch=torch.__version__),
     }  # fmt: skip
 
 
-def distinct(policy: Policy, prompts: int) -> dict[str, float]:
+def distinct(policy: Policy, source: Prompts, prompts: int) -> dict[str, float]:
     """The share of distinct workflows in one sample for each of so many prompts, and the mean number of
     distinct ones in FOR_ONE samples for one prompt."""
-    many = [group[0] for group in roll(policy, held_out("test", prompts, SEED), 1, SEED)]
-    alone = [
-        len(set(group)) for group in roll(policy, held_out("test", ALONE, SEED), FOR_ONE, SEED)
-    ]
+    asked = source.held_out("test", prompts, SEED)
+    many = [group[0] for group in roll(policy, asked, 1, SEED)]
+    few = source.held_out("test", ALONE, SEED)
+    alone = [len(set(group)) for group in roll(policy, few, FOR_ONE, SEED)]
     return {
         "samples": len(many),
         "many": len(set(many)) / len(many),

@@ -33,7 +33,7 @@ from flowdesign.grpo.measuring import write_measured
 from flowdesign.grpo.objective import SMALLEST_SPREAD, advantages, contrasted
 from flowdesign.grpo.rollout import Earned, earn
 from flowdesign.grpo.yardsticks import FOILS, Yardsticks, yardsticks
-from flowdesign.heldout import held_out, to_learn_from
+from flowdesign.heldout import prompts_of
 from flowdesign.policy import Policy
 from flowdesign.policy import fingerprint as policy_digest
 from flowdesign.rates import rate
@@ -63,10 +63,12 @@ def train(config: GRPOConfig, folder: Path) -> Steps:
     with minding_memory(LOADING):
         bound, sft = bound_of(config), sft_of(config)
     start, reward = folder_of(config.start), folder_of(config.reward)
-    check_origin(folder, {"start": policy_digest(start), "reward": reward_digest(reward)})
+    source = prompts_of(config.prompt_source)
+    made_from = {"start": policy_digest(start), "reward": reward_digest(reward)}
+    check_origin(folder, made_from | source.digests)
     learner = learner_of(config, sft)
     policy = learner.policy
-    prompts = held_out("validation", VALIDATION, config.seed)
+    prompts = source.held_out("validation", VALIDATION, config.seed)
     known = _measured(folder, bound, sft, prompts, config.seed)
     there = checkpoints.restore(folder, policy, learner.optimiser)
     learner.entropy = there.numbers.get(ENTROPY, learner.entropy)
@@ -91,7 +93,7 @@ def train(config: GRPOConfig, folder: Path) -> Steps:
         if (index + 1) % config.save_every == 0 or index + 1 == config.steps:
             keep(index + 1)
     log.info("all steps are done; measuring the policy on %d test prompts", config.judged)
-    write_measured(policy, sft, bound, folder, config.judged)
+    write_measured(policy, sft, bound, folder, config.judged, source)
 
 
 def bound_of(config: GRPOConfig) -> Bound:
@@ -117,7 +119,8 @@ def step(learner: Learner, bound: Bound, index: int, known: Yardsticks) -> dict[
     """One rollout and the updates from it; also what the best fixed workflow earns for its prompts."""
     config = learner.config
     rng = random.Random(f"grpo/{config.seed}/{index}")
-    prompts = to_learn_from(rng, config.prompts, config.variants)
+    source = prompts_of(config.prompt_source)
+    prompts = source.to_learn_from(rng, config.prompts, config.variants)
     groups = roll(learner.policy, prompts, config.group, rng.getrandbits(62), config.temperature)
     earned = earn(bound, prompts, groups, config.foils)
     gains = advantages(contrasted(earned.own, earned.elsewhere, config.contrast), config.scaled)

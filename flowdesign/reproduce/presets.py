@@ -97,16 +97,17 @@ def full(name: str) -> list[Stage]:
         "also": "", "score_device": "cuda",
     }  # fmt: skip
     rendering = {"device": "cuda", "dtype": "float16", "workers": 1, "prompts": "prompts.txt"}
+    said = {"device": "cuda", "prompt_source": "prompts.txt", "variants": None}
     return _chain(
         name,
         {
             "collect": {**scorers, **rendering, "n": 25_000, "seeds": 4, "repeated": 1.0},
             "reward": {"device": "cuda", "dtype": "bf16", "encoder": "answerdotai/ModernBERT-base",
                     "steps": 4000, "weights": scorers["weights"], "held_out": "hps_v2"},
-            "sft": {"base": "meta-llama/Llama-3.1-8B-Instruct", "device": "cuda", "steps": 4000},
-            "warm": {"device": "cuda", "steps": 400},
-            "scored": {"device": "cuda", "steps": 1000, "records": ""},
-            "grpo": {"device": "cuda", "steps": 1000, "prompts": 16, "layers": 0, "lora_rate": 5e-5, "rows_rate": 2e-4},
+            "sft": {**said, "base": "meta-llama/Llama-3.1-8B-Instruct", "steps": 4000},
+            "warm": {**said, "steps": 400},
+            "scored": {**said, "steps": 1000, "records": ""},
+            "grpo": {**said, "steps": 1000, "prompts": 16, "layers": 0, "lora_rate": 5e-5, "rows_rate": 2e-4},
             "evaluate": {**scorers, **rendering, "prompt_count": 500, "learned": ""},
         },
         seeds=3, ablated=True, standardised=True,
@@ -132,11 +133,11 @@ _CONFIGS: Mapping[str, tuple[str, type[RunConfig]]] = {
 
 # What each preset changes again.
 _WARM = {
-    "warm": 1.0, "heat": 0.03, "sweeps": 3, "judges": 2, "prompts": 16, "sentences": 2, "warmup": 5,
+    "warm": 1.0, "variants": 0.5, "heat": 0.03, "sweeps": 3, "judges": 2, "prompts": 16, "sentences": 2, "warmup": 5,
     "rows_rate": 2e-3, "grammar_weight": 1.0, "save_every": 15, "threads": 2,
 }  # fmt: skip
 _GRPO = {
-    "threads": 2, "prompts": 12, "layers": 10, "at_once": 6, "lora_rate": 6e-4, "rows_rate": 1.2e-3,
+    "threads": 2, "prompts": 12, "variants": 0.5, "layers": 10, "at_once": 6, "lora_rate": 6e-4, "rows_rate": 1.2e-3,
     "warmup": 3, "divergence": 0.03, "entropy": 0.06, "least_entropy": 0.45, "save_every": 5,
 }  # fmt: skip
 # GRPO with one thing changed; "cold" begins with the SFT policy, without the warm start.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flowdesign import runs
-from flowdesign.config import SFTConfig
+from flowdesign.config import ConfigError, SFTConfig
 
 SHIPPED = "policy_sft"  # the run whose figures are shown unless another is named
 HOW = "Measure a policy: python -m flowdesign sft --measure --run NAME"  # to get figures
@@ -19,7 +19,7 @@ def faults() -> tuple[type[Exception], ...]:
     from flowdesign.policy import PolicyError
     from flowdesign.reward.ensemble import RewardError
 
-    return runs.NotANumber, PolicyError, RewardError
+    return runs.NotANumber, ConfigError, PolicyError, RewardError
 
 
 def train(config: SFTConfig, folder: Path) -> runs.Steps:

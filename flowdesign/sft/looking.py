@@ -11,7 +11,6 @@ from pathlib import Path
 from statistics import fmean
 
 from flowdesign.config import SFTConfig
-from flowdesign.heldout import held_out
 from flowdesign.lm import WeightsNotFound
 from flowdesign.policy import Policy
 from flowdesign.reward.bound import Bound, open_bound
@@ -21,7 +20,7 @@ from flowdesign.sampling import roll
 from flowdesign.tokens import VocabularyMismatch, sentence_text
 
 log = logging.getLogger(__name__)
-PROMPTS, SHOWN = 16, 6  # of a look, and of which the samples are kept
+LOOKED_AT, SHOWN = 16, 6  # prompts of a look, and those of which the samples are kept
 
 
 def judge_of(config: SFTConfig) -> Bound | None:
@@ -38,11 +37,14 @@ def judge_of(config: SFTConfig) -> Bound | None:
         return None
 
 
-def look(policy: Policy, judge: Bound | None, folder: Path, index: int) -> dict[str, float]:
+def look(
+    policy: Policy, judge: Bound | None, prompts: Sequence[str], folder: Path, index: int
+) -> dict[str, float]:
     """Keep some of what the policy says for validation prompts; its mean reward where there is a judge."""
-    prompts = held_out("validation", PROMPTS, 0)
     said = [sentences[0] for sentences in roll(policy, prompts, 1, seed=0)]
-    rewards: Sequence[float | None] = judge.afresh()(prompts, said) if judge else [None] * PROMPTS
+    rewards: Sequence[float | None] = (
+        judge.afresh()(prompts, said) if judge else [None] * len(prompts)
+    )
     rows = list(zip(prompts, said, rewards, strict=True))[:SHOWN]
     shown = [Shown(index, prompt, sentence_text(one), own) for prompt, one, own in rows]
     keep_samples(folder, index, shown)

@@ -36,7 +36,7 @@ from flowdesign.config import SFTConfig, Step
 from flowdesign.descent import descend, set_rates
 from flowdesign.device import LOADING, minding_memory
 from flowdesign.elsewhere import other_prompt
-from flowdesign.heldout import to_learn_from
+from flowdesign.heldout import prompts_of
 from flowdesign.policy import Anatomy, Policy, grammar_mask
 from flowdesign.policy import fingerprint as policy_digest
 from flowdesign.rates import rate
@@ -48,7 +48,7 @@ from flowdesign.scenes import random_prompt
 from flowdesign.search import search
 from flowdesign.sft import imported, scored
 from flowdesign.sft.imported import Pool
-from flowdesign.sft.looking import judge_of, look
+from flowdesign.sft.looking import LOOKED_AT, judge_of, look
 from flowdesign.sft.scored import Scored
 from flowdesign.tokens import Automaton, random_sentence
 
@@ -111,13 +111,14 @@ def train(config: SFTConfig, folder: Path) -> Steps:
     bound = judge if config.warm else None
     check_origin(folder, _origin(config))
     made = _made(config, folder, policy.automaton)
+    prompts = prompts_of(config.prompt_source).held_out("validation", LOOKED_AT, 0)
     optimiser = optimiser_of(policy, config.lora_rate, config.rows_rate)
     for index in range(restore(folder, policy, optimiser).done, config.steps):
         with minding_memory(MEMORY):
             data = batch(config, index, policy.automaton, bound, made)
             metrics = update(policy, optimiser, config, index, data)
             if (index + 1) % config.evaluate_every == 0 or index + 1 == config.steps:
-                metrics |= look(policy, judge, folder, index)
+                metrics |= look(policy, judge, prompts, folder, index)
         try:
             yield Step(index, config.steps, metrics)
         except GeneratorExit:
@@ -141,7 +142,10 @@ def batch(
     warm, imports, scores = _shared(
         config.prompts, (config.warm, config.imported, config.scored), index
     )
-    prompts = [any_prompt(rng) for _ in range(config.prompts - warm - imports - scores)]
+    source = prompts_of(config.prompt_source)
+    rest = config.prompts - warm - imports - scores
+    drawn = any_prompt if source.from_grammar else lambda rng: source.to_learn_from(rng, 1)[0]
+    prompts = [drawn(rng) for _ in range(rest)]
     repeated = _repeat(prompts, config.sentences)
     plain = [random_sentence(language, rng) for _ in repeated]
     for prompt, said in made.drawn(imports, scores, config.sentences, rng):
@@ -149,7 +153,7 @@ def batch(
         plain.append(said)
     if bound is None:
         return Batch(repeated, plain)
-    sought = _repeat(to_learn_from(rng, warm, config.variants), config.sentences)
+    sought = _repeat(source.to_learn_from(rng, warm, config.variants), config.sentences)
     starts = [random_sentence(language, rng) for _ in sought]
     chance = rng.getrandbits(32)
     some = bound.afresh().of_some(config.judges, rng)
@@ -198,6 +202,7 @@ def _start(config: SFTConfig) -> Policy:
 def _origin(config: SFTConfig) -> dict[str, str]:
     """Digests of what the weights follow from beside the config."""
     start = {"start": policy_digest(folder_of(config.start))} if config.start else {}
+    start |= prompts_of(config.prompt_source).digests
     return start | ({"reward": reward_digest(folder_of(config.reward))} if config.warm else {})
 
 
