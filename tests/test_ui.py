@@ -233,13 +233,19 @@ def test_cancelling_in_the_queue_means_that_nothing_starts(tmp_path: Path) -> No
     assert renderer.renders == 0
 
 
-def test_a_page_that_goes_away_stops_its_work(tmp_path: Path) -> None:
-    renderer = ToyRenderer()
-    view = page(toy_studio(tmp_path, renderer=renderer))
+def rendering(view: Playground, renderer: ToyRenderer) -> Iterator[Any]:
+    """The page's work on four designs, of which one is rendered."""
     ask(view, count=4)
     work = view.work(PAGE)
     while renderer.renders < 1:
         next(work)
+    return work
+
+
+def test_a_page_that_goes_away_stops_its_work(tmp_path: Path) -> None:
+    renderer = ToyRenderer()
+    view = page(toy_studio(tmp_path, renderer=renderer))
+    work = rendering(view, renderer)
     view.leave(PAGE)
     list(work)
     assert renderer.renders == 1
@@ -437,10 +443,7 @@ def test_moving_the_slider_designs_again_with_the_same_chance(tmp_path: Path) ->
 def test_a_design_that_gives_way_to_the_slider_does_not_say_that_it_stopped(tmp_path: Path) -> None:
     renderer = ToyRenderer()
     view = page(toy_studio(tmp_path, renderer=renderer))
-    ask(view, count=4)
-    first = view.work(PAGE)
-    while renderer.renders < 1:
-        next(first)
+    first = rendering(view, renderer)
     view.ask_at_scale(PAGE, "a red star", 1, "7", *chosen(scale=2.0))
     assert all(view.status not in update for update in first) and renderer.renders == 1
     assert "1 design for seed 7" in list(view.work(PAGE))[-1][view.status]
