@@ -1,6 +1,6 @@
 """Reading with a policy's trunk on a CPU, fast: for saying workflows, where no gradients are needed.
 
-A library's model spends more time around the matrix products than in them when it reads one token of each
+A library's model spends more time around the matrix products than in them when it reads a token of each
 of a few dozen sentences: LoRA alone is three products for one, and every layer copies what was read before
 to append a place. Here LoRA is merged into copies of the weights, products of the same input are one,
 and what was read lies in memory that was set aside. The numbers are those of the library's model to
@@ -25,9 +25,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlamaModel
 
+from flowdesign.growing import Places
 from flowdesign.lm import model_of
 
-PLACES = 16  # that a memory grows by
+PLACES = 64  # that a memory grows by, at least
 KINDS = ((torch.float32, "cpu"), (torch.bfloat16, "cpu"))  # of trunks that are read here
 Product = Callable[[Tensor], Tensor]  # of input vectors (..., inputs) with weights
 
@@ -62,16 +63,16 @@ class Decoder:
         ]
 
     def open(self, group: int) -> Memory:
-        """Get ready to read so many sequences."""
+        """Get ready to read so many rows."""
         return Memory(self, group)
 
-    def read(self, memory: Memory, vectors: Tensor, there: Tensor) -> Tensor:
+    def read(self, memory: Memory, vectors: Tensor, places: Places) -> Tensor:
         """Read input vectors (group, time, width) after what is in memory; hidden states like them, in the
-        trunk's type. `there` (group, time) is 0 where a place is padding.
+        trunk's type.
         """
-        seen, positions = memory.extend(there)
-        vectors = vectors.to(self.dtype)
-        turn, half = self.rotate(vectors, positions), len(vectors) // 2
+        memory.extend(places.there.shape[1])
+        vectors, there, seen = vectors.to(self.dtype), places.there, places.sees[:, None]
+        turn, half = self.rotate(vectors, places.positions), len(vectors) // 2
         lower, upper = range(self.shared), range(self.shared, len(self.layers))
         if self.shared:
             first = vectors[:half], there[:half], seen[:half], (turn[0][:half], turn[1][:half])
@@ -88,16 +89,16 @@ class Decoder:
         turn: tuple[Tensor, Tensor],
     ) -> Tensor:
         """Hidden states (group, time, width) after some of the layers."""
-        places = _Places(there)
-        hidden = places.take(vectors)
+        counting = _Counting(there)
+        hidden = counting.take(vectors)
         for number in numbers:
             layer = self.layers[number]
-            asked = places.spread(layer.asks(layer.attention_norm(hidden)))
+            asked = counting.spread(layer.asks(layer.attention_norm(hidden)))
             heard = self._attend(asked, memory, number, seen, turn)
-            hidden = hidden + layer.answers(places.take(heard))
+            hidden = hidden + layer.answers(counting.take(heard))
             gate, value = layer.opens(layer.mlp_norm(hidden)).chunk(2, -1)
             hidden = hidden + layer.closes(functional.silu(gate) * value)
-        return places.spread(hidden)
+        return counting.spread(hidden)
 
     def _attend(
         self, asked: Tensor, memory: Memory, number: int, seen: Tensor, turn: tuple[Tensor, Tensor]
@@ -113,32 +114,26 @@ class Decoder:
 
 
 class Memory:
-    """The keys and values of a group's sequences, and which places count (as `lm.Context`)."""
+    """The keys and values of a group's rows (as `lm.Context`)."""
 
     def __init__(self, decoder: Decoder, group: int) -> None:
         self.decoder = decoder
-        self.there = torch.zeros(group, 0, dtype=torch.long)
         sizes = len(decoder.layers), 2, group, decoder.groups, 0, decoder.size
         self._kept = torch.zeros(sizes, dtype=decoder.dtype)
         self._used = 0
 
     device = torch.device("cpu")
 
-    def read(self, vectors: Tensor, there: Tensor) -> Tensor:
+    def read(self, vectors: Tensor, places: Places) -> Tensor:
         """Read input vectors (group, time, width); give hidden states of the same shape."""
-        return self.decoder.read(self, vectors, there)
+        return self.decoder.read(self, vectors, places)
 
-    def extend(self, there: Tensor) -> tuple[Tensor, Tensor]:
-        """Make room for new places: what each of them sees (group, 1, time, all), and its position."""
-        positions = self.there.sum(1, keepdim=True) + there.cumsum(1) - 1
-        self.there = torch.cat([self.there, there], 1)
-        self._used, time = self.there.shape[1], there.shape[1]
-        if (short := self._room - self._kept.shape[4]) > 0:
-            self._kept = functional.pad(self._kept, (0, 0, 0, short))
-        earlier = torch.ones(time, self._used, dtype=torch.bool).tril(self._used - time)
-        itself = torch.eye(self._used, dtype=torch.bool)[-time:]
-        seen = (self.there[:, None, None] > 0) & earlier | itself  # padding sees itself
-        return seen, positions.clamp(min=0)
+    def extend(self, time: int) -> None:
+        """Make room for so many new places in each row, and for as many again as there are where it is full."""
+        self._used += time
+        if (short := self._used - self._kept.shape[4]) > 0:
+            more = max(short, PLACES, self._kept.shape[4])
+            self._kept = functional.pad(self._kept, (0, 0, 0, more))
 
     def remember(self, number: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Add a layer's new keys and values (group, heads, time, size); give all of them. The group is the first
@@ -150,22 +145,15 @@ class Memory:
         return kept, held
 
     def keep(self, indices: Sequence[int]) -> None:
-        """Make the group these of its sequences, in this order; one may be taken many times."""
-        places = torch.tensor(indices)
-        kept = self._kept[..., : self._room, :]
-        self._kept, self.there = kept[:, :, places], self.there[places]
-
-    @property
-    def _room(self) -> int:
-        """The places that are set aside for those that are used."""
-        return -(-self._used // PLACES) * PLACES
+        """Go on with these rows only."""
+        self._kept = self._kept[:, :, torch.tensor(indices)]
 
 
-class _Places:
+class _Counting:
     """Which places of a group count. Padding takes part in attention only, not in products."""
 
     def __init__(self, there: Tensor) -> None:
-        self.counts = there.bool()
+        self.counts = there
         self.all = bool(self.counts.all())
 
     def take(self, vectors: Tensor) -> Tensor:

@@ -25,8 +25,10 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from flowdesign.decoding import decoder_of
+from flowdesign.growing import Growing
+from flowdesign.habits import Habits
 from flowdesign.lm import Context
-from flowdesign.policy import Policy, Reading, later
+from flowdesign.policy import Policy, Reading, go_on
 from flowdesign.request import check_scale
 from flowdesign.sampling import Speaker
 
@@ -46,7 +48,7 @@ class Pair:
             raise ValueError(
                 f"Guidance needs two policies of one base, not of {ours} and {theirs}."
             )
-        self.sft, self.grpo = sft, grpo
+        self.sft, self.grpo, self.habits = sft, grpo, Habits()
         inputs = [each.rows.inputs.weight for each in (sft, grpo)]
         decoder = decoder_of(sft.trunk, grpo.trunk, alike=torch.equal(*inputs))
         self.opens: Callable[[int], Reading] = (
@@ -69,12 +71,13 @@ class Guided(Speaker):
         self.pair, self.scale = pair, scale
         sft = pair.sft
         self.vocabulary, self.automaton, self.begin = sft.vocabulary, sft.automaton, sft.begin
+        self.habits = pair.habits
 
     def open(self, prompts: Sequence[str]) -> GuidedSession:
         """Get ready to say a sentence after each prompt; equal prompts are read once."""
         with torch.no_grad():
-            context = self.pair.sft.read(prompts, self.pair.opens, copies=2)
-            return GuidedSession(self.pair, self.scale, context, len(prompts))
+            begun = self.pair.sft.read(prompts, self.pair.opens, copies=2)
+            return GuidedSession(self.pair, self.scale, *begun)
 
 
 class GuidedSession:
@@ -83,24 +86,26 @@ class GuidedSession:
     The context's first half is the SFT policy's, the second the GRPO policy's.
     """
 
-    def __init__(self, pair: Pair, scale: float, context: Reading, group: int) -> None:
-        self.pair, self.scale, self.context, self.group = pair, scale, context, group
+    def __init__(self, pair: Pair, scale: float, context: Reading, growing: Growing) -> None:
+        self.pair, self.scale, self.context, self.growing = pair, scale, context, growing
 
     @torch.no_grad()
-    def feed(self, tokens: Sequence[Sequence[int]]) -> Tensor:
-        """Append tokens to each sentence; give logits (group, tokens) of what follows."""
+    def feed(
+        self, tokens: Sequence[Sequence[int]], guesses: Sequence[Sequence[int]] = ()
+    ) -> Tensor:
+        """Append tokens to each sentence, and guesses: logits (group, 1 + longest guess, tokens)."""
         sft, grpo = self.pair.sft.rows, self.pair.grpo.rows
-        ids, there = later(tokens, sft.begin)
-        ids = ids.to(self.context.device)
+        lot = self.growing.grow(tokens, guesses)
+        ids = lot.ids.to(self.context.device)
         vectors = torch.cat([sft.embed(ids), grpo.embed(ids)])
-        low, high = self.context.read(vectors, there.repeat(2, 1))[:, -1].chunk(2)
+        both = self.context.read(vectors, lot.places.times(2)).chunk(2)
+        low, high = (hidden.flatten(0, 1)[lot.ends] for hidden in both)
         base = sft.logits(low)
-        return base + self.scale * (grpo.logits(high) - base)
+        return (base + self.scale * (grpo.logits(high) - base))[lot.which]
 
     def keep(self, indices: Sequence[int]) -> None:
         """Go on with these sentences only."""
-        self.context.keep([*indices, *(self.group + index for index in indices)])
-        self.group = len(indices)
+        go_on(self.context, self.growing, indices, copies=2)
 
 
 class _Halves(nn.Linear):

@@ -34,6 +34,7 @@ from transformers import (
 
 from flowdesign.catalog import ROOT, suggest
 from flowdesign.device import check_device
+from flowdesign.growing import Places
 from flowdesign.packing import Packed
 
 CACHE = ROOT / "checkpoints" / ".cache"
@@ -78,49 +79,37 @@ SOURCES: tuple[Source, ...] = (
 
 
 class Context:
-    """What a group of sequences has read so far: keys, values and which places count."""
+    """What the rows of a group have read so far: keys and values."""
 
     def __init__(self, trunk: Any, group: int, device: torch.device) -> None:
         self.trunk = trunk
         self.device = device
         self.cache = DynamicCache()
         self._argument = _cache_argument(trunk)
-        self.mask = torch.zeros(group, 0, dtype=torch.long, device=device)
 
-    def read(self, vectors: Tensor, there: Tensor) -> Tensor:
-        """Read input vectors (group, time, width); give hidden states of the same shape.
-
-        `there` (group, time) is 0 where a place is padding and 1 where it counts.
-        """
-        there = there.to(self.device)
-        positions = self.mask.sum(1, keepdim=True) + there.cumsum(1) - 1
-        self.mask = torch.cat([self.mask, there], 1)
-        read = self.trunk(
-            inputs_embeds=vectors.to(self.trunk.dtype),
-            attention_mask=self.mask,
-            position_ids=positions.clamp(min=0),
-            use_cache=True,
-            **{self._argument: self.cache},
-        )
-        hidden: Tensor = read.last_hidden_state
-        return hidden
+    def read(self, vectors: Tensor, places: Places) -> Tensor:
+        """Read input vectors (group, time, width); give hidden states of the same shape."""
+        return _read(self.trunk, vectors, places, **{self._argument: self.cache})
 
     def keep(self, indices: Sequence[int]) -> None:
-        """Make the group these of its sequences, in this order; one may be taken many times."""
-        places = torch.tensor(indices, device=self.device)
-        self.cache.batch_select_indices(places)
-        self.mask = self.mask[places]
+        """Go on with these rows only."""
+        self.cache.batch_select_indices(torch.tensor(indices, device=self.device))
 
 
 def read(trunk: Any, vectors: Tensor, packed: Packed) -> Tensor:
     """Read packed input vectors (rows, width, hidden) at once; give hidden states of that shape."""
-    sees = packed.sees.to(vectors.device)[:, None]
+    return _read(trunk, vectors, packed)
+
+
+def _read(trunk: Any, vectors: Tensor, places: Places | Packed, **cache: DynamicCache) -> Tensor:
+    sees = places.sees.to(vectors.device)[:, None]
     lowest = torch.finfo(trunk.dtype).min
     read = trunk(
         inputs_embeds=vectors.to(trunk.dtype),
         attention_mask=torch.zeros_like(sees, dtype=trunk.dtype).masked_fill(~sees, lowest),
-        position_ids=packed.positions.to(vectors.device),
-        use_cache=False,
+        position_ids=places.positions.to(vectors.device),
+        use_cache=bool(cache),
+        **cache,
     )
     hidden: Tensor = read.last_hidden_state
     return hidden

@@ -34,6 +34,8 @@ from torch.nn.utils.rnn import pad_sequence
 from flowdesign import lm
 from flowdesign.catalog import ROOT, Installed, installed
 from flowdesign.decoding import Decoder, decoder_of
+from flowdesign.growing import Growing, Places, in_order
+from flowdesign.habits import Habits
 from flowdesign.packing import Packed, pack
 from flowdesign.rows import ProjectRows, rows_from_words
 from flowdesign.runs import digest_of
@@ -53,11 +55,11 @@ ADAPTER, ROWS = "adapter_model.safetensors", "rows.safetensors"
 
 
 class Reading(Protocol):
-    """A group of sequences that are being read (`lm.Context`, `decoding.Memory`)."""
+    """A group of rows that are being read (`lm.Context`, `decoding.Memory`)."""
 
     @property
     def device(self) -> torch.device: ...
-    def read(self, vectors: Tensor, there: Tensor) -> Tensor: ...
+    def read(self, vectors: Tensor, places: Places) -> Tensor: ...
     def keep(self, indices: Sequence[int]) -> None: ...
 
 
@@ -102,6 +104,7 @@ class Policy(Speaker):
         self.automaton = Automaton(vocabulary, models)
         self.device = rows.outputs.weight.device
         self.begin = rows.begin
+        self.habits = Habits()
         self.uppermost = 0  # layers whose LoRA learns; 0 is all
         self._merged: tuple[tuple[int, ...], Decoder | None] | None = None
 
@@ -271,25 +274,24 @@ class Policy(Speaker):
         decoder = self._decoder()
         library = partial(lm.Context, self.trunk, device=self.device)
         with torch.no_grad():
-            context = self.read(prompts, decoder.open if decoder else library)
-            return PolicySession(self.rows, context)
+            return PolicySession(
+                self.rows, *self.read(prompts, decoder.open if decoder else library)
+            )
 
     def read(
         self, prompts: Sequence[str], opens: Callable[[int], Reading], copies: int = 1
-    ) -> Reading:
-        """What a group has read when it starts to speak: a prompt each, equal ones read once.
+    ) -> tuple[Reading, Growing]:
+        """What sentences start from, one after each prompt: rows that have read the prompts, equal ones once.
 
-        `opens` gives something that reads so many sequences, with this policy's weights or some like
-        them; the group may be there in several copies.
+        `opens` gives something that reads so many rows, with this policy's weights or some like them; the
+        rows may be there in several copies.
         """
         unique = list(dict.fromkeys(prompts))
-        pieces = [self._pieces(prompt) for prompt in unique]
-        ids, there = (part.repeat(copies, 1) for part in later(pieces, self.tokenizer.eos_token_id))
-        context = opens(len(ids))
-        context.read(self.trunk.get_input_embeddings()(ids.to(self.device)), there)
-        places = [unique.index(prompt) for prompt in prompts]
-        context.keep([copy * len(unique) + place for copy in range(copies) for place in places])
-        return context
+        ids, places = in_order(list(map(self._pieces, unique)), self.tokenizer.eos_token_id)
+        context = opens(copies * len(unique))
+        words = self.trunk.get_input_embeddings()(ids.to(self.device))
+        context.read(words.repeat(copies, 1, 1), places.times(copies))
+        return context, Growing([unique.index(prompt) for prompt in prompts], places.there)
 
     def _decoder(self) -> Decoder | None:
         """The weights as they are now, merged for saying workflows fast, where that can be done."""
@@ -311,30 +313,31 @@ class Policy(Speaker):
 
 
 class PolicySession:
-    """Sentences that one policy is saying after one prompt (a `flowdesign.sampling.Session`)."""
+    """Sentences that one policy is saying (a `flowdesign.sampling.Session`)."""
 
-    def __init__(self, rows: ProjectRows, context: Reading) -> None:
-        self.rows = rows
-        self.context = context
+    def __init__(self, rows: ProjectRows, context: Reading, growing: Growing) -> None:
+        self.rows, self.context, self.growing = rows, context, growing
 
     @torch.no_grad()
-    def feed(self, tokens: Sequence[Sequence[int]]) -> Tensor:
-        """Append tokens to each sentence; give logits (group, tokens) of what follows."""
-        ids, there = later(tokens, self.rows.begin)
-        vectors = self.rows.embed(ids.to(self.context.device))
-        return self.rows.logits(self.context.read(vectors, there)[:, -1])
+    def feed(
+        self, tokens: Sequence[Sequence[int]], guesses: Sequence[Sequence[int]] = ()
+    ) -> Tensor:
+        """Append tokens to each sentence, and guesses: logits (group, 1 + longest guess, tokens)."""
+        lot = self.growing.grow(tokens, guesses)
+        vectors = self.rows.embed(lot.ids.to(self.context.device))
+        hidden = self.context.read(vectors, lot.places).flatten(0, 1)[lot.ends]
+        return self.rows.logits(hidden)[lot.which]
 
     def keep(self, indices: Sequence[int]) -> None:
         """Go on with these sentences only."""
-        self.context.keep(indices)
+        go_on(self.context, self.growing, indices)
 
 
-def later(tokens: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
-    """Tokens as (group, longest), padded on the left, and where there are any: 1, else 0."""
-    longest = max(map(len, tokens))
-    ids = torch.tensor([[pad] * (longest - len(new)) + list(new) for new in tokens])
-    there = torch.tensor([[0] * (longest - len(new)) + [1] * len(new) for new in tokens])
-    return ids, there
+def go_on(context: Reading, growing: Growing, indices: Sequence[int], copies: int = 1) -> None:
+    """Go on with these sentences, and with the rows that they are in."""
+    before, rows = growing.rows, growing.keep(indices)
+    if len(rows) < before:
+        context.keep([copy * before + row for copy in range(copies) for row in rows])
 
 
 def grammar_mask(sentences: Sequence[Sequence[int]], language: Language, tokens: int) -> Tensor:

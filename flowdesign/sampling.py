@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from flowdesign.habits import TOKENS, Habits
 from flowdesign.runs import NotANumber
 from flowdesign.tokens import END, MAX_TOKENS, Automaton, Vocabulary, decode, restrict
 
@@ -69,10 +70,16 @@ class Unconstrained:
 
 
 class Session(Protocol):
-    """A group of sentences that are being said after one prompt."""
+    """A group of sentences that are being said."""
 
-    def feed(self, tokens: Sequence[Sequence[int]]) -> Tensor:
-        """Append one or more tokens to each sentence; give float32 logits (group, tokens)."""
+    def feed(
+        self, tokens: Sequence[Sequence[int]], guesses: Sequence[Sequence[int]] = ()
+    ) -> Tensor:
+        """Append one or more tokens to each sentence, and guess which follow: float32 logits
+        (group, 1 + longest guess, tokens), after what was appended and after each guess.
+
+        Sentences that have said the same must guess the same.
+        """
 
     def keep(self, indices: Sequence[int]) -> None:
         """Go on with these sentences of the group only."""
@@ -106,6 +113,7 @@ class Said:
 class _Sentence:
     index: int
     generator: torch.Generator
+    begin: int
     state: Any
     pending: list[int]
     tokens: list[int] = field(default_factory=list)
@@ -131,6 +139,7 @@ class Speaker:
     vocabulary: Vocabulary
     automaton: Automaton
     begin: int  # the id that opens a sentence
+    habits: Habits  # of what it says, where it says workflows for people
 
     def open(self, prompts: Sequence[str]) -> Session:
         """Get ready to say a sentence after each prompt; equal prompts are read once."""
@@ -163,7 +172,7 @@ class Speaker:
         """Draw `n` sentences and yield each as it ends; sample i is the same for any n.
 
         With `constrained` the grammar lets nothing be said that is not a workflow which runs on
-        this installation, and `fixed` words are said in each. `cancel` is asked before every token;
+        this installation, and `fixed` words are said in each. `cancel` is asked before every pass;
         raises Cancelled, tokens.CannotFix.
         """
         draw = Draw(seed, temperature, top_p)
@@ -171,7 +180,7 @@ class Speaker:
         for first in range(0, n, GROUP):
             indices = range(first, min(first + GROUP, n))
             session = self.open([prompt] * len(indices))
-            for said in say(session, indices, draw, language, self.begin, cancel):
+            for said in say(session, indices, draw, language, self.begin, cancel, self.habits):
                 valid = not decode(said.tokens, self.vocabulary).problems
                 yield Sample(said.index, said.tokens, said.logprob, valid)
 
@@ -190,18 +199,21 @@ def say(
     language: Language,
     begin: int,
     cancel: Callable[[], bool] | None = None,
+    habits: Habits | None = None,
 ) -> Iterator[Said]:
     """Draw one sentence for each index; yield each as it ends. Raises Cancelled, runs.NotANumber.
 
     A token that is the only one allowed is taken without asking the model; the model reads it
-    together with the next choice.
+    together with the next choice. With `habits`, which learn from this group, what will probably be
+    said is read as well.
     """
     group = [_open(index, draw.seed, language, begin) for index in indices]
     while group:
         if cancel is not None and cancel():
             raise Cancelled("Sampling was cancelled.")
-        logits = _numbers(session.feed([sentence.pending for sentence in group]).cpu())
-        _extend(group, logits, draw, language)
+        guesses = _guesses(group, language, habits)
+        logits = _numbers(session.feed([one.pending for one in group], guesses).cpu())
+        _extend(group, logits, guesses, draw, language, habits)
         going = [place for place, one in enumerate(group) if not language.done(one.state)]
         for one in group:
             if language.done(one.state):
@@ -284,7 +296,7 @@ def _nucleus(weights: Tensor, top_p: float) -> Tensor:
 
 def _open(index: int, seed: int, language: Language, begin: int) -> _Sentence:
     generator = torch.Generator().manual_seed(sample_seed(seed, index))
-    sentence = _Sentence(index, generator, language.start(), [begin])
+    sentence = _Sentence(index, generator, begin, language.start(), [begin])
     _take_forced(sentence, language)
     return sentence
 
@@ -299,14 +311,59 @@ def _numbers(logits: Tensor) -> Tensor:
     return logits
 
 
-def _extend(group: Sequence[_Sentence], logits: Tensor, draw: Draw, language: Language) -> None:
+def _guesses(
+    group: Sequence[_Sentence], language: Language, habits: Habits | None
+) -> list[list[int]]:
+    """How each sentence may go on, as far as one pass has room for all."""
+    if habits is None:
+        return [[] for _ in group]
+    begun = {tuple(one.tokens): one for one in group}
+    room = max(TOKENS // len(begun) - 1, 0)
+    found = {
+        said: habits.guess([one.begin, *said], language, one.state, room)
+        for said, one in begun.items()
+    }
+    return [found[tuple(one.tokens)] for one in group]
+
+
+def _extend(
+    group: Sequence[_Sentence],
+    logits: Tensor,
+    guesses: Sequence[Sequence[int]],
+    draw: Draw,
+    language: Language,
+    habits: Habits | None,
+) -> None:
+    """Choose each sentence's next token, and go on as long as its guess is right."""
+    for sentence in group:
+        sentence.pending = []
+    going = list(range(len(group)))
+    while going:
+        places = [len(group[number].pending) for number in going]
+        _choose([group[number] for number in going], logits[going, places], draw, language, habits)
+        going = [
+            number
+            for number in going
+            if not language.done(group[number].state)
+            and group[number].pending == guesses[number][: len(group[number].pending)]
+        ]
+
+
+def _choose(
+    group: Sequence[_Sentence],
+    logits: Tensor,
+    draw: Draw,
+    language: Language,
+    habits: Habits | None,
+) -> None:
     """Choose each sentence's next token, then take those that must follow it."""
     logits = only(logits, [language.allowed(sentence.state) for sentence in group])
     tokens = choose(logits, draw, [sentence.generator for sentence in group])
     logs = torch.log_softmax(logits.double(), -1).gather(-1, tokens[:, None])[:, 0]
     for sentence, token, log in zip(group, tokens.tolist(), logs.tolist(), strict=True):
         sentence.logprob += log
-        sentence.pending = []
+        if habits is not None:
+            habits.learn([sentence.begin, *sentence.tokens], token)
         _take(sentence, token, language)
         _take_forced(sentence, language)
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 BLOCK = re.compile(r"(?<=<!-- tree -->\n)(.*?)(?=<!-- end of tree -->)", re.DOTALL)
 # The package's parts in the order in which data flows; each may import those above it.
-ORDER = ["headers", "detection", "catalog", "config", "rates", "request", "nodes", "workflow", "tokens", "comfy", "scenes", "elsewhere", "standards", "drawing", "judge", "packing", "device", "decoding", "lm", "runs", "lease", "foreground", "rows", "samples", "sampling", "descent", "search", "designs", "provenance", "access", "records", "inventory", "votes", "heldout", "policy", "guidance", "checkpoints", "render", "scorers", "reward", "sft", "grpo", "zoo", "shipped", "persistence", "critic", "policies", "parts", "pace", "standalone", "studio", "collect", "convert", "parity", "scoring", "ablation", "evaluate", "reproduce", "bench", "commands", "__main__", "ui"]  # fmt: skip
+ORDER = ["headers", "detection", "catalog", "config", "rates", "request", "nodes", "workflow", "tokens", "comfy", "scenes", "elsewhere", "standards", "drawing", "judge", "packing", "growing", "habits", "device", "decoding", "lm", "runs", "lease", "foreground", "rows", "samples", "sampling", "descent", "search", "designs", "provenance", "access", "records", "inventory", "votes", "heldout", "policy", "guidance", "checkpoints", "render", "scorers", "reward", "sft", "grpo", "zoo", "shipped", "persistence", "critic", "policies", "parts", "pace", "standalone", "studio", "collect", "convert", "parity", "scoring", "ablation", "evaluate", "reproduce", "bench", "commands", "__main__", "ui"]  # fmt: skip
 FIRST = (
     ("app.py", "the page: python app.py"),
     ("requirements.txt", "what a Space installs"),

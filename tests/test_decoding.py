@@ -7,6 +7,7 @@ from toys import write_tiny_base
 from flowdesign import lm
 from flowdesign.catalog import known_assets
 from flowdesign.decoding import PLACES, decoder_of
+from flowdesign.growing import Growing, Places, in_order
 from flowdesign.policy import Anatomy, Policy
 
 
@@ -32,28 +33,33 @@ def moved(base: str, dtype: lm.Dtype = "nf4") -> Policy:
 @pytest.mark.parametrize(("dtype", "off"), [("nf4", 1e-4), ("fp32", 1e-4), ("bf16", 0.05)])
 @torch.no_grad()
 def test_it_gives_what_the_library_gives(base: str, dtype: lm.Dtype, off: float) -> None:
-    """Prompts of different lengths, tokens in lots, sequences that end, and more places than were set aside."""
+    """Rows of different lengths, sentences that part, guesses, rows that end, more places than were set aside."""
     policy = moved(base, dtype)
     decoder = decoder_of(policy.trunk)
     assert decoder is not None
-    ours, theirs = decoder.open(3), lm.Context(policy.trunk, 3, policy.device)
-    generator = torch.Generator().manual_seed(0)
-    for time, kept in (
-        (9, [0, 2, 2, 1]),
-        (1, [3, 0, 1]),
-        (4, [0, 1, 2]),
-        (PLACES, [2, 1]),
-        (2, [0]),
-    ):
-        group = len(ours.there)
-        vectors = torch.randn(group, time, 64, generator=generator)
-        lengths = torch.randint(1, time + 1, (group, 1), generator=generator)
-        there = (torch.arange(time) >= time - lengths).long()  # padded on the left
-        found, expected = ours.read(vectors, there), theirs.read(vectors, there)
-        counts = there.bool()
+    ours, theirs = decoder.open(2), lm.Context(policy.trunk, 2, policy.device)
+    embedded = torch.randn(100, 64, generator=torch.Generator().manual_seed(0))
+
+    def compare(ids: torch.Tensor, places: Places) -> None:
+        found, expected = (one.read(embedded[ids], places) for one in (ours, theirs))
+        counts = places.there
         torch.testing.assert_close(found[counts], expected[counts], rtol=off, atol=off)
-        for reading in (ours, theirs):
-            reading.keep(kept)
+
+    ids, places = in_order([[4, 5, 6], [7]], 0)
+    compare(ids, places)
+    growing = Growing([0, 0, 1], places.there)
+    for tokens, guesses in (
+        ([[1], [1], [1]], [[2, 3], [2, 3], []]),
+        ([[2, 3, 9], [2, 8], [5]], [[1], [], [6, 7]]),
+        ([list(range(10, 10 + PLACES)), [2], [6, 6]], ()),
+    ):
+        lot = growing.grow(tokens, guesses)
+        compare(lot.ids, lot.places)
+    for reading in (ours, theirs):
+        reading.keep([1])
+    assert growing.keep([2]) == [1]
+    lot = growing.grow([[3]])
+    compare(lot.ids, lot.places)
 
 
 def test_it_follows_the_weights(policy: Policy) -> None:

@@ -15,6 +15,7 @@ from toys import write_tiny_base
 
 from flowdesign import lm
 from flowdesign.catalog import known_assets
+from flowdesign.habits import Habits
 from flowdesign.policy import (
     ADAPTER,
     SHIPPED,
@@ -26,7 +27,7 @@ from flowdesign.policy import (
 )
 from flowdesign.rows import spoken
 from flowdesign.runs import read_figures
-from flowdesign.sampling import Cancelled, Draw, Unconstrained, choose, say
+from flowdesign.sampling import Cancelled, Draw, Sample, Unconstrained, choose, say
 from flowdesign.sft.measuring import validity
 from flowdesign.tokens import (
     VOCABULARY,
@@ -254,9 +255,14 @@ def test_without_the_grammar_an_untrained_policy_babbles(policy: Policy) -> None
     assert not any(sample.valid for sample in samples)
 
 
+def said(samples: Sequence[Sample]) -> list[tuple[tuple[int, ...], float]]:
+    """What was said, with its log-probability to rounding: that depends on what was read beside it."""
+    return [(one.tokens, round(one.logprob, 3)) for one in samples]
+
+
 def test_a_seed_repeats_and_a_sample_does_not_depend_on_the_group(policy: Policy) -> None:
     eight = policy.sample(PROMPT, 8, seed=11)
-    assert policy.sample(PROMPT, 8, seed=11) == eight
+    assert said(policy.sample(PROMPT, 8, seed=11)) == said(eight)
     assert [s.tokens for s in policy.sample(PROMPT, 3, seed=11)] == [s.tokens for s in eight[:3]]
     assert {s.tokens for s in policy.sample(PROMPT, 8, seed=12)}.isdisjoint(s.tokens for s in eight)
 
@@ -266,7 +272,7 @@ def test_temperature_0_takes_the_likeliest(policy: Policy) -> None:
     assert len({sample.tokens for sample in samples}) == 1
 
 
-def test_cancel_is_asked_before_every_token(policy: Policy) -> None:
+def test_cancel_is_asked_before_every_pass(policy: Policy) -> None:
     asked = 0
 
     def cancel() -> bool:
@@ -326,12 +332,17 @@ class Scripted:
     def __init__(self, size: int) -> None:
         self.size = size
         self.fed: list[list[list[int]]] = []
+        self.guessed: list[list[list[int]]] = []
 
-    def feed(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
+    def feed(
+        self, tokens: Sequence[Sequence[int]], guesses: Sequence[Sequence[int]] = ()
+    ) -> torch.Tensor:
         self.fed.append([list(new) for new in tokens])
-        logits = torch.full((len(tokens), self.size), -30.0)
-        for row, new in zip(logits, tokens, strict=True):
-            row[(new[-1] + 1) % self.size] = 30.0
+        self.guessed.append([list(guess) for guess in guesses])
+        logits = torch.full((len(tokens), 1 + max(map(len, guesses)), self.size), -30.0)
+        for rows, new, guess in zip(logits, tokens, guesses, strict=True):
+            for row, last in zip(rows, [new[-1], *guess], strict=False):
+                row[(last + 1) % self.size] = 30.0
         return logits
 
     def keep(self, indices: Sequence[int]) -> None:
@@ -352,6 +363,24 @@ def test_a_forced_token_is_not_asked_for() -> None:
     said = list(say(session, [0, 1], Draw(0), Forced(5, end=4, longest=9), begin=-1))
     assert [one.tokens for one in said] == [(0, 1, 2, 3, 4)] * 2
     assert session.fed == [[[-1]] * 2, [[0]] * 2, [[1, 2]] * 2, [[3]] * 2]
+
+
+def test_what_was_guessed_right_is_said_at_once() -> None:
+    """-1 0 1 2 3 4 is what the model wants; the habits believe that 3 is followed by 0."""
+    habits = Habits()
+    for said, token in (([-1], 0), ([0], 1), ([3], 0)):
+        habits.learn(said, token)
+    session = Scripted(5)
+    language = Forced(5, end=4, longest=9)
+    (one,) = say(session, [0], Draw(0), language, -1, habits=habits)
+    assert one.tokens == (0, 1, 2, 3, 4)
+    # 2 is forced after 1 and nothing is known of 2; then 3 is fed, guessed to go on in vain, and learned from
+    assert session.fed == [[[-1]], [[0, 1, 2, 3]]]
+    assert session.guessed[0] == [[0, 1, 2]] and session.guessed[1][0][:1] == [0]
+    again = Scripted(5)
+    (one,) = say(again, [0], Draw(0), language, -1, habits=habits)
+    assert one.tokens == (0, 1, 2, 3, 4)
+    assert again.fed == [[[-1]]] and again.guessed == [[[0, 1, 2, 3]]]
 
 
 # --- files -----------------------------------------------------------------------------------------

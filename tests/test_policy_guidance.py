@@ -10,6 +10,7 @@ from toys import write_tiny_base
 from flowdesign.catalog import known_assets
 from flowdesign.decoding import Decoder, Memory, decoder_of
 from flowdesign.guidance import Guided, Pair
+from flowdesign.habits import Habits
 from flowdesign.lm import Context
 from flowdesign.policy import Anatomy, Policy
 from flowdesign.sampling import Speaker
@@ -76,7 +77,7 @@ def test_logits_follow_the_formula(
         for session in (low, high, both):
             session.keep(kept)
         tokens = tokens[: len(kept)]
-        one, other, mixed = (session.feed(tokens) for session in (low, high, both))
+        one, other, mixed = (session.feed(tokens)[:, 0] for session in (low, high, both))
         expected = one + scale * (other - one)
         torch.testing.assert_close(mixed, expected, rtol=1e-4, atol=1e-4)
         assert torch.allclose(mixed, one, rtol=1e-4, atol=1e-4) == (scale == 0)
@@ -105,12 +106,12 @@ def test_layers_that_did_not_move_are_read_once(
         return attend(self, asked, *rest)
 
     for tokens in ([[sft.begin]] * 3, [[1], [2], [1]]):
-        one, other = low.feed(tokens), high.feed(tokens)
+        one, other = low.feed(tokens)[:, 0], high.feed(tokens)[:, 0]
         with monkeypatch.context() as patch:
             patch.setattr(Decoder, "_attend", counted)
-            mixed = both.feed(tokens)
+            mixed = both.feed(tokens)[:, 0]
         torch.testing.assert_close(mixed, one + scale * (other - one), rtol=1e-4, atol=1e-4)
-    assert rows == 2 * [*[3] * decoder.shared, 6]
+    assert rows == 2 * [*[2] * decoder.shared, 4]  # two prompts, of which one is asked for twice
     with torch.no_grad():
         grpo.rows.inputs.weight.add_(0.1)
     assert Pair(sft, grpo).opens.__self__.shared == 0  # type: ignore[attr-defined]
@@ -166,8 +167,25 @@ def test_policies_of_different_ranks_guide(pair: tuple[Policy, Policy]) -> None:
         for weight in wide.trainable().values():
             weight.add_(0.02 * torch.randn(weight.shape))
     low, high, both = (one.open([PROMPT]) for one in (sft, wide, Pair(sft, wide).at(3.0)))
-    one, other, mixed = (session.feed([[sft.begin, 3]]) for session in (low, high, both))
+    one, other, mixed = (session.feed([[sft.begin, 3]])[:, 0] for session in (low, high, both))
     torch.testing.assert_close(mixed, one + 3.0 * (other - one), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 2.0])
+def test_guesses_change_nothing_that_is_said(pair: tuple[Policy, Policy], scale: float) -> None:
+    """Designs for a prompt when nothing is known, and when much is: fewer passes say the same."""
+    speaker = Pair(*pair).at(scale)
+    speaker.habits = Habits()
+    drawn, passes = [], []
+    for _ in range(2):
+        asked = iter(range(10**6))
+        stream = speaker.sample_stream(PROMPT, 6, 5, cancel=lambda asked=asked: next(asked) < 0)
+        drawn.append(sorted(stream, key=lambda sample: sample.index))
+        passes.append(next(asked))
+    assert 3 * passes[1] < passes[0]
+    for one, other in zip(*drawn, strict=True):
+        assert one.tokens == other.tokens
+        assert one.logprob == pytest.approx(other.logprob, rel=1e-4)
 
 
 def test_a_policy_beside_another_holds_the_base_once(

@@ -4,7 +4,9 @@ That is `transformers.generate` twice, once for each policy, with a logits proce
 grammar does: of the same base with a LoRA adapter, 16 sequences as long as ours are on average. Both hold their
 base in each of the ways there are; from 4 bits ours unpacks it once, for float32, so that these two take it equally
 long, and theirs at every product. In bfloat16 both are quick where the CPU multiplies it itself (AMX), and slow elsewhere.
-Ours reads the layers that GRPO left as they were once for both policies.
+Ours reads the layers that GRPO left as they were once for both policies, equal beginnings of the designs once, and
+with them guesses at what follows (`flowdesign.habits`). It has said designs for another prompt before, to warm up;
+`first` is what that one took.
 """
 
 from __future__ import annotations
@@ -41,19 +43,21 @@ def measure(quick: bool, say: Say) -> Measured:
     }
     ways |= {("generate twice", dtype): _generate(dtype, tokens) for dtype in guided}
     times: dict[tuple[str, Dtype], list[float]] = {name: [] for name in ways}
-    for index, prompt in enumerate(prompts):
+    for prompt in prompts:
         for name, way in ways.items():
             began = time.perf_counter()
             way(prompt)
             took = time.perf_counter() - began
             say(f"{' from '.join(name)}: {took:.2f} s")
-            times[name] += [took] if index else []  # the first is to warm up
-    medians = {name: statistics.median(each) for name, each in times.items()}
+            times[name].append(took)
+    firsts = {name: each[0] for name, each in times.items()}  # to warm up
+    medians = {name: statistics.median(each[1:]) for name, each in times.items()}
     rows: list[dict[str, Value]] = [
         {
             f"{DESIGNS} designs by": who,
             "base": dtype,
             "seconds": seconds,
+            "first": firsts[who, dtype],
             "times_longer": seconds / medians["flowdesign", dtype],
         }
         for (who, dtype), seconds in medians.items()
