@@ -18,7 +18,7 @@ def _row(name: str, score: float, scale: float | None = None, **more: Any) -> di
 
 
 _DUEL = {
-    "prompts": 60, "combined": _estimate(0.4, 0.2), "win": 0.6, "tie": 0.1,
+    "prompts": 60, "combined": _estimate(0.4, 0.2), "win": _estimate(0.6, 0.1), "tie": 0.1,
     "scene_strict": _estimate(0.1, 0.05),
 }  # fmt: skip
 _ROWS = [

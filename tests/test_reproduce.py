@@ -197,7 +197,7 @@ def test_tables_show_the_figures() -> None:
     assert rows["grpo"][1] == "1.200 (1.100 to 1.300)" and rows["grpo"][5] == "1.100, 1.300"
     assert rows["grpo"][3] == "50% (40% to 60%)" and rows["fixed"][3] == ""
     assert "+0.400 (+0.200 to +0.600)" in {row[0]: row for row in differences.rows}["grpo"]
-    assert "60% / 10% / 30%" in {row[0]: row for row in differences.rows}["grpo"]
+    assert "60% (50% to 70%) / 10% / 30%" in {row[0]: row for row in differences.rows}["grpo"]
     assert {row[0]: row for row in variety.rows}["grpo"][1] == "90% of 60"
     assert "79 of 500" in variety.note and "Jaccard" in variety.note and "0.9995" in variety.note
     assert "0.05" in differences.note and "training seeds" in quality.note

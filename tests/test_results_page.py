@@ -45,7 +45,7 @@ def test_the_page_shows_figures_command_curves_and_examples(root: Path) -> None:
     Image.new("RGB", (8, 8), "red").save(root / "new" / FOLDER / name)
     page = results.page(root / "new", 1)
     assert "python -m flowdesign evaluate --run new --seeds 2" in page
-    assert "1.200 (1.100 to 1.300)" in page and "60% / 10% / 30%" in page
+    assert "1.200 (1.100 to 1.300)" in page and "60% (50% to 70%) / 10% / 30%" in page
     assert "79 of 500 distinct" in page and "90% of 60" in page
     assert page.count("<svg") == 5 and "data:image/webp" in page
     assert "a red star, night style" in page and "Where guidance wins most" in page

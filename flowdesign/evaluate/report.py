@@ -111,7 +111,7 @@ def _duel(group: Group, other: Group, held_out: str, seed: int) -> dict[str, Any
     found = {
         "prompts": many,
         COMBINED: draws.mean(group.means()[:many] - other.means()[:many]).to_json(),
-        "win": number(float((gaps > TIE).mean())),
+        "win": draws.mean((gaps > TIE).mean((0, 1, 3))).to_json(),
         "tie": number(float((abs(gaps) <= TIE).mean())),
         "each": _by_seed(group, other, many),
     }

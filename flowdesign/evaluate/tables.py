@@ -139,11 +139,11 @@ def share(found: Mapping[str, Any] | None) -> str:
 
 
 def wins(duel: Mapping[str, Any] | None) -> str:
-    """How often one wins, ties and loses, image by image."""
+    """How often one wins, with the interval, ties and loses, image by image."""
     if not duel:
         return ""
-    lose = max(0.0, 1 - duel["win"] - duel["tie"])
-    return f"{duel['win']:.0%} / {duel['tie']:.0%} / {lose:.0%}"
+    lose = max(0.0, 1 - duel["win"]["value"] - duel["tie"])
+    return f"{share(duel['win'])} / {duel['tie']:.0%} / {lose:.0%}"
 
 
 def _by_seed(duel: Mapping[str, Any] | None) -> str:
