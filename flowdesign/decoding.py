@@ -28,7 +28,7 @@ from transformers import LlamaModel
 from flowdesign.growing import Places
 from flowdesign.lm import model_of
 
-PLACES = 64  # that a memory grows by, at least
+ROOM = 64  # places that a memory grows by, at least
 KINDS = ((torch.float32, "cpu"), (torch.bfloat16, "cpu"))  # of trunks that are read here
 Product = Callable[[Tensor], Tensor]  # of input vectors (..., inputs) with weights
 
@@ -62,15 +62,15 @@ class Decoder:
             for number, each in enumerate(layers)
         ]
 
-    def open(self, group: int) -> Memory:
-        """Get ready to read so many rows."""
-        return Memory(self, group)
+    def open(self) -> Memory:
+        """Get ready to read a group of rows."""
+        return Memory(self)
 
     def read(self, memory: Memory, vectors: Tensor, places: Places) -> Tensor:
         """Read input vectors (group, time, width) after what is in memory; hidden states like them, in the
         trunk's type.
         """
-        memory.extend(places.there.shape[1])
+        memory.extend(*places.there.shape)
         vectors, there, seen = vectors.to(self.dtype), places.there, places.sees[:, None]
         turn, half = self.rotate(vectors, places.positions), len(vectors) // 2
         lower, upper = range(self.shared), range(self.shared, len(self.layers))
@@ -116,10 +116,9 @@ class Decoder:
 class Memory:
     """The keys and values of a group's rows (as `lm.Context`)."""
 
-    def __init__(self, decoder: Decoder, group: int) -> None:
+    def __init__(self, decoder: Decoder) -> None:
         self.decoder = decoder
-        sizes = len(decoder.layers), 2, group, decoder.groups, 0, decoder.size
-        self._kept = torch.zeros(sizes, dtype=decoder.dtype)
+        self._kept = torch.zeros(len(decoder.layers), 2, 0, decoder.groups, 0, decoder.size)
         self._used = 0
 
     device = torch.device("cpu")
@@ -128,12 +127,15 @@ class Memory:
         """Read input vectors (group, time, width); give hidden states of the same shape."""
         return self.decoder.read(self, vectors, places)
 
-    def extend(self, time: int) -> None:
-        """Make room for so many new places in each row, and for as many again as there are where it is full."""
+    def extend(self, rows: int, time: int) -> None:
+        """Make room for so many new places in each of the rows."""
+        if not self._used:
+            self._kept = self._kept.new_zeros(
+                *self._kept.shape[:2], rows, *self._kept.shape[3:], dtype=self.decoder.dtype
+            )
         self._used += time
         if (short := self._used - self._kept.shape[4]) > 0:
-            more = max(short, PLACES, self._kept.shape[4])
-            self._kept = functional.pad(self._kept, (0, 0, 0, more))
+            self._kept = functional.pad(self._kept, (0, 0, 0, max(short, ROOM)))
 
     def remember(self, number: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Add a layer's new keys and values (group, heads, time, size); give all of them. The group is the first
@@ -146,7 +148,7 @@ class Memory:
 
     def keep(self, indices: Sequence[int]) -> None:
         """Go on with these rows only."""
-        self._kept = self._kept[:, :, torch.tensor(indices)]
+        self._kept = self._kept[..., : self._used, :][:, :, torch.tensor(indices)]
 
 
 class _Counting:

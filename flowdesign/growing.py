@@ -28,7 +28,7 @@ class Places:
 
     @property
     def positions(self) -> Tensor:
-        """Where each place stands in its own sequence (rows, time): how many others it sees."""
+        """Where each place that counts stands in its own sequence (rows, time): how many others it sees."""
         return self.sees.sum(-1) - 1
 
     def times(self, copies: int) -> Places:
@@ -67,6 +67,8 @@ class Strand:
             if one != other:
                 break
             right += 1
+        if right == len(tokens):
+            raise ValueError("The last token that is appended must be one that was not guessed.")
         return Strand(self.row, self.said + self.ahead[:right], guess), tokens[right:]
 
     def place(self, new: int, first: int) -> int:
@@ -87,10 +89,12 @@ class Growing:
         self.rows, self._width = there.shape
 
     def grow(self, tokens: Sequence[Sequence[int]], guesses: Sequence[Sequence[int]] = ()) -> Lot:
-        """Append one or more tokens to each sentence, the last of them not guessed before, and guess which
-        follow; equal beginnings have equal guesses."""
+        """Append one or more tokens to each sentence, and guess which follow. Raises ValueError where equal
+        beginnings guess differently, or nothing was appended but what was guessed."""
         keys = [(strand, tuple(new)) for strand, new in zip(self._strands, tokens, strict=True)]
         asked = dict(zip(keys, guesses or [()] * len(keys), strict=True))
+        if guesses and any(asked[key] != own for key, own in zip(keys, guesses, strict=True)):
+            raise ValueError("Sentences that have said the same must guess the same.")
         grown = {key: key[0].after(key[1], guess) for key, guess in asked.items()}
         numbers = {key: number for number, key in enumerate(grown)}
         self._strands = [grown[key][0] for key in keys]

@@ -48,13 +48,13 @@ class Pair:
             raise ValueError(
                 f"Guidance needs two policies of one base, not of {ours} and {theirs}."
             )
-        self.sft, self.grpo, self.habits = sft, grpo, Habits()
+        self.sft, self.grpo, self.habits = sft, grpo, sft.habits and Habits()
         inputs = [each.rows.inputs.weight for each in (sft, grpo)]
         decoder = decoder_of(sft.trunk, grpo.trunk, alike=torch.equal(*inputs))
-        self.opens: Callable[[int], Reading] = (
+        self.opens: Callable[[], Reading] = (
             decoder.open
             if decoder
-            else partial(Context, _both(sft.twin().trunk, grpo.trunk), device=sft.device)
+            else partial(Context, _both(sft.twin().trunk, grpo.trunk), sft.device)
         )
 
     def at(self, scale: float) -> Speaker:

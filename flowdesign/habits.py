@@ -2,15 +2,16 @@
 
 A forward pass reads all of a model's weights, whatever the number of tokens, and that is where its time goes. So the
 tokens that a sentence will probably say next are read with those it has said, and each guess that turns out
-right saves a pass. Nothing that is said depends on them: a token is drawn from the same logits with the same noise
-whether it was guessed or not. (Speculative decoding, arXiv 2211.17192, with n-grams of what was said before instead
-of a smaller model, and equal noise instead of rejections.)
+right saves a pass. Nothing that is said depends on them, to rounding: a token is drawn from the same logits with the
+same noise whether it was guessed or not. In bfloat16 rounding is coarse enough to change a design in thirty, so there
+nothing is guessed. (Speculative decoding, arXiv 2211.17192, with n-grams of what was said before instead of a smaller
+model, and equal noise instead of rejections.)
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 LONGEST = 3  # tokens that a guess follows from, fewer where these were never said
@@ -57,8 +58,8 @@ class Habits:
         if len(allowed) == 1:
             return allowed[0]
         for context in _contexts(said):
-            followed = self._followed.get(context, Counter())
-            if known := [token for token in followed if token in allowed]:
+            followed: Mapping[int, int] = self._followed.get(context, {})
+            if known := [token for token in allowed if token in followed]:
                 return max(known, key=followed.__getitem__)
         return None
 

@@ -79,9 +79,10 @@ SOURCES: tuple[Source, ...] = (
 
 
 class Context:
-    """What the rows of a group have read so far: keys and values."""
+    """What rows have read so far: keys and values. What a place sees is told; a window of the trunk's own
+    (Mistral's, wider than any prompt and workflow here) is not minded."""
 
-    def __init__(self, trunk: Any, group: int, device: torch.device) -> None:
+    def __init__(self, trunk: Any, device: torch.device) -> None:
         self.trunk = trunk
         self.device = device
         self.cache = DynamicCache()

@@ -104,7 +104,7 @@ class Policy(Speaker):
         self.automaton = Automaton(vocabulary, models)
         self.device = rows.outputs.weight.device
         self.begin = rows.begin
-        self.habits = Habits()
+        self.habits = Habits() if trunk.dtype == torch.float32 else None
         self.uppermost = 0  # layers whose LoRA learns; 0 is all
         self._merged: tuple[tuple[int, ...], Decoder | None] | None = None
 
@@ -182,7 +182,7 @@ class Policy(Speaker):
         shared = {id(p): p for p in self.trunk.parameters() if not p.requires_grad}
         other = copy(self)
         other.trunk, other.rows = deepcopy(self.trunk, shared), deepcopy(self.rows)
-        other._merged = None
+        other._merged, other.habits = None, self.habits and Habits()
         return other
 
     def trainable(self) -> dict[str, Tensor]:
@@ -272,23 +272,23 @@ class Policy(Speaker):
     def open(self, prompts: Sequence[str]) -> "PolicySession":
         """Get ready to say a sentence after each prompt; equal prompts are read once."""
         decoder = self._decoder()
-        library = partial(lm.Context, self.trunk, device=self.device)
+        library = partial(lm.Context, self.trunk, self.device)
         with torch.no_grad():
             return PolicySession(
                 self.rows, *self.read(prompts, decoder.open if decoder else library)
             )
 
     def read(
-        self, prompts: Sequence[str], opens: Callable[[int], Reading], copies: int = 1
+        self, prompts: Sequence[str], opens: Callable[[], Reading], copies: int = 1
     ) -> tuple[Reading, Growing]:
         """What sentences start from, one after each prompt: rows that have read the prompts, equal ones once.
 
-        `opens` gives something that reads so many rows, with this policy's weights or some like them; the
+        `opens` gives something that reads, with this policy's weights or some like them; the
         rows may be there in several copies.
         """
         unique = list(dict.fromkeys(prompts))
         ids, places = in_order(list(map(self._pieces, unique)), self.tokenizer.eos_token_id)
-        context = opens(copies * len(unique))
+        context = opens()
         words = self.trunk.get_input_embeddings()(ids.to(self.device))
         context.read(words.repeat(copies, 1, 1), places.times(copies))
         return context, Growing([unique.index(prompt) for prompt in prompts], places.there)

@@ -76,9 +76,11 @@ class Session(Protocol):
         self, tokens: Sequence[Sequence[int]], guesses: Sequence[Sequence[int]] = ()
     ) -> Tensor:
         """Append one or more tokens to each sentence, and guess which follow: float32 logits
-        (group, 1 + longest guess, tokens), after what was appended and after each guess.
+        (group, 1 + longest guess, tokens), after what was appended and after each guess; those after a
+        shorter guess are repeated.
 
-        Sentences that have said the same must guess the same.
+        Sentences that have said the same guess the same, and the last token appended is none that
+        was guessed: what follows it would have been told. Raises ValueError.
         """
 
     def keep(self, indices: Sequence[int]) -> None:
@@ -139,7 +141,7 @@ class Speaker:
     vocabulary: Vocabulary
     automaton: Automaton
     begin: int  # the id that opens a sentence
-    habits: Habits  # of what it says, where it says workflows for people
+    habits: Habits | None  # of what it says, to guess by; None where rounding would show
 
     def open(self, prompts: Sequence[str]) -> Session:
         """Get ready to say a sentence after each prompt; equal prompts are read once."""

@@ -6,7 +6,7 @@ from toys import write_tiny_base
 
 from flowdesign import lm
 from flowdesign.catalog import known_assets
-from flowdesign.decoding import PLACES, decoder_of
+from flowdesign.decoding import ROOM, decoder_of
 from flowdesign.growing import Growing, Places, in_order
 from flowdesign.policy import Anatomy, Policy
 
@@ -37,7 +37,7 @@ def test_it_gives_what_the_library_gives(base: str, dtype: lm.Dtype, off: float)
     policy = moved(base, dtype)
     decoder = decoder_of(policy.trunk)
     assert decoder is not None
-    ours, theirs = decoder.open(2), lm.Context(policy.trunk, 2, policy.device)
+    ours, theirs = decoder.open(), lm.Context(policy.trunk, policy.device)
     embedded = torch.randn(100, 64, generator=torch.Generator().manual_seed(0))
 
     def compare(ids: torch.Tensor, places: Places) -> None:
@@ -51,7 +51,7 @@ def test_it_gives_what_the_library_gives(base: str, dtype: lm.Dtype, off: float)
     for tokens, guesses in (
         ([[1], [1], [1]], [[2, 3], [2, 3], []]),
         ([[2, 3, 9], [2, 8], [5]], [[1], [], [6, 7]]),
-        ([list(range(10, 10 + PLACES)), [2], [6, 6]], ()),
+        ([list(range(10, 10 + ROOM)), [2], [6, 6]], ()),
     ):
         lot = growing.grow(tokens, guesses)
         compare(lot.ids, lot.places)

@@ -20,6 +20,7 @@ from flowdesign.evaluate import baselines, command, diversity
 from flowdesign.evaluate.contestants import CONTESTANTS, contestants
 from flowdesign.evaluate.report import SCORES
 from flowdesign.evaluate.run import evaluate, so_far
+from flowdesign.evaluate.scale import choose_scale
 from flowdesign.evaluate.searching import climb
 from flowdesign.evaluate.setting import Setting, Tabulated
 from flowdesign.records import COMBINED
@@ -232,7 +233,7 @@ def test_what_cannot_be_compared_is_said_before_any_work(tmp_path: Path) -> None
 
 def test_every_kind_of_contestant_speaks(tmp_path: Path) -> None:
     config = build(EvaluateConfig, SMALL | {"conditioned": "told", "variants": "other"})
-    setting = Setting(config, installed(), scale=2.0)
+    setting = Setting(config, installed(), chosen={"scale": 2.0})
     prompts = ["a red circle, flat style", "a blue star, outline style"]
     sentences = baselines.default_sentences(LANGUAGE)
     scores = np.array([[true_score(p, s) for s in sentences] for p in prompts])
@@ -316,3 +317,16 @@ def test_information_is_none_for_a_fixed_workflow_and_two_bits_for_a_perfect_cho
     rng = np.random.default_rng(0)
     shuffled = [fitting[at] for at in rng.permutation(len(fitting))]
     assert abs(diversity.information(prompts, shuffled)) < 0.15
+
+
+def test_the_scale_nearest_to_1_is_taken_of_those_that_are_as_good_as_the_best() -> None:
+    """Two runs, four prompts. The standard error is that of paired differences, over prompts."""
+    base = np.array([[0.0, 1.0, 2.0, 3.0], [1.0, 2.0, 3.0, 4.0]])
+    noise = np.array([0.3, -0.3, 0.2, -0.2])
+    scores = {1.0: base - 0.5 + noise, 1.5: base - 0.1 + noise, 2.0: base - 0.2 + noise, 3.0: base}
+    found = choose_scale(scores)
+    assert found["best"] == 3.0 and found["scale"] == 1.5 and found["prompts"] == 4
+    assert found["validation"] == pytest.approx({"1": 1.5, "1.5": 1.9, "2": 1.8, "3": 2.0})
+    certain = {1.0: base - 0.5, 2.0: base - 0.01, 3.0: base}
+    assert choose_scale(certain)["scale"] == 3.0  # always worse, if only by a little
+    assert choose_scale({2.0: base, 0.0: base})["scale"] in (0.0, 2.0)

@@ -6,6 +6,7 @@ from toys import write_tiny_base
 
 from flowdesign.catalog import known_assets
 from flowdesign.growing import Growing, in_order
+from flowdesign.guidance import Pair
 from flowdesign.habits import MEMORY, Habits
 from flowdesign.policy import Anatomy, Policy
 from flowdesign.sampling import Unconstrained
@@ -107,3 +108,21 @@ def test_habits_forget_before_they_fill_the_memory(monkeypatch: pytest.MonkeyPat
     for number in range(100):
         habits.learn([number], 0)
     assert len(habits._followed) <= 11
+
+
+def test_what_cannot_be_answered_is_refused() -> None:
+    growing = Growing([0, 0], torch.ones(1, 1).bool())
+    with pytest.raises(ValueError, match="guess the same"):
+        growing.grow([[1], [1]], [[2], [3]])
+    growing.grow([[1], [1]], [[2, 3], [2, 3]])
+    with pytest.raises(ValueError, match="not guessed"):
+        growing.grow([[2, 3], [2, 3, 4]])
+
+
+def test_nothing_is_guessed_where_rounding_would_show(policy: Policy) -> None:
+    coarse = Policy.create(policy.anatomy, "bf16", models=known_assets())
+    assert coarse.habits is None and coarse.twin().habits is None
+    assert policy.habits is not None and policy.twin().habits is not policy.habits
+    assert Pair(coarse, coarse.twin()).at(2.0).habits is None
+    one, again = (coarse.sample("a red star", 6, 1) for _ in range(2))
+    assert one == again  # to the last bit

@@ -67,7 +67,7 @@ class RenderRecipe:
 
         config, models = self.config, installed()
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # nothing here is quantised
-        torch.set_num_threads(config.threads)
+        torch.set_num_threads(max(1, config.threads // config.workers))
         renderer = Renderer(
             models, config.device, getattr(torch, config.dtype), batch=config.batch
         )  # fmt: skip

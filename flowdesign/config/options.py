@@ -58,7 +58,9 @@ class RunConfig(Options):
 
     run: RunName = Field(description="name of the folder under checkpoints/")
     seed: int = Field(0, ge=0, description="all chance in the run follows from it")
-    threads: int = Field(1, ge=1, description="CPU threads for torch")
+    threads: int = Field(
+        1, ge=1, description="CPU threads for torch; processes that render share them"
+    )
 
 
 def add_command(

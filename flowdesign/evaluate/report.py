@@ -47,7 +47,7 @@ def report(
     kinds = [labels[0] for labels in labels_of(setting, prompts)]  # the style comes first
     rows = [_told(setting, kinds, one, expected[one.name], nearest) for one in groups]
     return {
-        "prompts": len(prompts), "seeds": config.seeds, "scale": setting.scale,
+        "prompts": len(prompts), "seeds": config.seeds, "scale": setting.scale, "chosen": setting.chosen,
         "weights": dict(config.weights), "held_out": config.held_out,
         "best_of": config.best_of, "trust": config.trust, "tie": TIE,
         "contestants": rows,

@@ -39,6 +39,7 @@ from flowdesign.evaluate.gallery import Gallery
 from flowdesign.evaluate.measured import Measured, groups_of
 from flowdesign.evaluate.pictures import FOLDER, pictured
 from flowdesign.evaluate.report import keep_scores, report
+from flowdesign.evaluate.scale import choose_scale
 from flowdesign.evaluate.searching import climb
 from flowdesign.evaluate.setting import Sentence, Setting, Tabulated, pairs_for, seed_of
 from flowdesign.grpo.yardsticks import best_fixed
@@ -140,7 +141,7 @@ class Evaluation:
         """The figures of the first prompts, as many as are rendered for all contestants."""
         path = self.folder / CHOSEN
         if path.exists():
-            self.setting.scale = json.loads(path.read_text("utf-8"))["scale"]
+            self.setting.chosen = json.loads(path.read_text("utf-8"))
         measured = [self._measured(one) for one in contestants(self.setting)]
         missing = self.gallery.missing([pair for one in measured for pair in one.pairs])
         lacking = {job.prompt for batch in missing for job in batch.jobs}
@@ -183,24 +184,22 @@ class Evaluation:
         return [sentence_text(one) for one in dict.fromkeys(found)]
 
     def _choose_scale(self) -> runs.Steps:
-        """Take the guidance scale that scores best for validation prompts."""
+        """Take a guidance scale that does best for validation prompts."""
         config, setting = self.config, self.setting
         path = self.folder / CHOSEN
         many = [one for one in contestants(setting) if one.scale is not None and one.run]
         if not many:
             return
         prompts = setting.prompts("validation", config.choose_prompts)
-        scores: dict[float, list[float]] = {}
+        scores: dict[float, list[list[float]]] = {}
         for one in many:
             yield from self._choose(one, "validation", prompts)
             said = [row["sentence"] for row in read_lines(self._choices(one, "validation"))]
             pairs = pairs_for("choose", 1, prompts, said, config)
             assert one.scale is not None
-            scores.setdefault(one.scale, []).extend((yield from self._judged(pairs)))
-        means = {scale: float(np.mean(row)) for scale, row in sorted(scores.items())}
-        setting.scale = max(means, key=lambda scale: means[scale])
-        told = {"scale": setting.scale, "validation": {f"{s:g}": m for s, m in means.items()}}
-        runs.replace_text(path, json.dumps(told, indent=2) + "\n")
+            scores.setdefault(one.scale, []).append((yield from self._judged(pairs)))
+        setting.chosen = choose_scale({scale: np.array(each) for scale, each in scores.items()})
+        runs.replace_text(path, json.dumps(setting.chosen, indent=2) + "\n")
 
     def _choose(
         self, one: Contestant, part: str = "test", prompts: Sequence[str] | None = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -45,12 +45,12 @@ class Tabulated:
 
 @dataclass
 class Setting:
-    """An evaluation's config and what follows from it; `table` and `scale` are known after their stage."""
+    """An evaluation's config and what follows from it; `table` and `chosen` are known after their stage."""
 
     config: EvaluateConfig
     models: Installed
     table: Tabulated | None = None
-    scale: float | None = None  # the guidance scale that was chosen
+    chosen: Mapping[str, Any] | None = None  # the guidance scale (evaluate.scale)
 
     @cached_property
     def language(self) -> Automaton:
@@ -86,6 +86,11 @@ class Setting:
     def runs(self) -> tuple[str, ...]:
         """The GRPO runs, which differ in their seed."""
         return tuple(listed(self.config.policy))
+
+    @property
+    def scale(self) -> float | None:
+        """The guidance scale that was taken."""
+        return self.chosen["scale"] if self.chosen else None
 
     @property
     def start(self) -> str:

@@ -116,7 +116,19 @@ def guidance(figures: Figures) -> Table:
         "s", "score", f"{held} (held out)", "predicted", "predicted - true", "distinct",
         "valid without the grammar",
     )  # fmt: skip
-    return Table("The guidance scale", head, rows)
+    return Table("The guidance scale", head, rows, _chosen(figures))
+
+
+def _chosen(figures: Figures) -> str:
+    """How the scale was chosen."""
+    if not (chosen := figures.get("chosen")):
+        return ""
+    means = ", ".join(f"{mean:.3f} at {scale}" for scale, mean in chosen["validation"].items())
+    return (
+        f"s = {chosen['scale']:g} was taken: of those that are not worse than the best (s = {chosen['best']:g}) by more "
+        f"than one standard error on {chosen['prompts']} validation prompts, the nearest to 1, since designs are less "
+        f"varied beyond. There: {means}."
+    )
 
 
 def interval(found: Mapping[str, Any] | None, sign: str = "") -> str:
