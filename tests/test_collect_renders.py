@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from collect_toys import small, tiny_catalogue, use_models
 from PIL import Image
 from toys import NO_TENSORS, OTHERWISE, every_model
@@ -17,7 +18,7 @@ from flowdesign import comfy, runs
 from flowdesign.catalog import Installed, installed
 from flowdesign.collect import collect
 from flowdesign.collect.batches import Job, make_batches, plan_workflow
-from flowdesign.collect.making import Maker, OtherModels
+from flowdesign.collect.making import Maker, OtherModels, RenderRecipe
 from flowdesign.collect.plan import random_pairs
 from flowdesign.config import CollectConfig
 from flowdesign.designs import renderer_version
@@ -181,3 +182,16 @@ def test_the_hash_of_a_folder_depends_on_names_and_contents(tiny: Path, tmp_path
         assert hashes.hash("checkpoints", "mini_flat") != hashes.hash("checkpoints", "mini_night")
     finally:
         file.write_text(text)
+
+
+@pytest.mark.parametrize(("threads", "workers", "each"), [(4, 2, 2), (1, 2, 1), (3, 1, 3)])
+def test_processes_that_render_share_the_threads(
+    tiny: Path, threads: int, workers: int, each: int
+) -> None:
+    """Two processes with two threads each on two cores wait for one another most of the time."""
+    before = torch.get_num_threads()
+    try:
+        RenderRecipe(CollectConfig(threads=threads, workers=workers)).open()
+        assert torch.get_num_threads() == each
+    finally:
+        torch.set_num_threads(before)
