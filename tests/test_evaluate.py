@@ -233,7 +233,7 @@ def test_what_cannot_be_compared_is_said_before_any_work(tmp_path: Path) -> None
 
 def test_every_kind_of_contestant_speaks(tmp_path: Path) -> None:
     config = build(EvaluateConfig, SMALL | {"conditioned": "told", "variants": "other"})
-    setting = Setting(config, installed(), chosen={"scale": 2.0})
+    setting = Setting(config, installed(), chosen={"scale": 2.0, "best": 2.0})
     prompts = ["a red circle, flat style", "a blue star, outline style"]
     sentences = baselines.default_sentences(LANGUAGE)
     scores = np.array([[true_score(p, s) for s in sentences] for p in prompts])
@@ -330,3 +330,14 @@ def test_the_scale_nearest_to_1_is_taken_of_those_that_are_as_good_as_the_best()
     certain = {1.0: base - 0.5, 2.0: base - 0.01, 3.0: base}
     assert choose_scale(certain)["scale"] == 3.0  # always worse, if only by a little
     assert choose_scale({2.0: base, 0.0: base})["scale"] in (0.0, 2.0)
+
+
+def test_all_prompts_are_for_the_scale_that_was_taken_and_for_the_best() -> None:
+    config = build(EvaluateConfig, SMALL | {"scales": "1.5,2,3"})
+    setting = Setting(config, installed(), chosen={"scale": 1.5, "best": 3.0})
+    guided = {
+        one.scale: one.briefly
+        for one in contestants(setting)
+        if one.key.startswith("guided ") and one.scale
+    }
+    assert guided == {1.5: False, 2.0: True, 3.0: False}
