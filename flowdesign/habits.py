@@ -14,9 +14,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-LONGEST = 3  # tokens that a guess follows from, fewer where these were never said
+LONGEST = 4  # tokens that a guess follows from, fewer where these were never said
 MEMORY = 100_000  # of such contexts; more are forgotten, all at once
-TOKENS = 32  # read in one pass, at about the price of one
+TOKENS = 40  # read in one pass, at about the price of one
 
 
 class Language(Protocol):

@@ -172,7 +172,7 @@ class EvaluateConfig(RenderConfig):
     )
     reward: str = Field("reward", description="run or folder of the ensemble that ranks designs")
     trust: float = Field(1.0, ge=0, description="k of its lower bound: mean - k x spread")
-    scales: str = Field("0.5,1.25,1.5,2,3,5", description="guidance scales, by comma")
+    scales: str = Field("0.5,1.5,2,3,5,8", description="guidance scales, by comma")
     temperature: float = Field(1.0, ge=0, le=2, description="of the policies")
     best_of: int = Field(8, ge=2, description="designs of which the ensemble's favourite is taken")
     prompts: str = Field("grammar", description="file with a prompt a line, or grammar")

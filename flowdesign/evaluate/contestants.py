@@ -124,13 +124,13 @@ def _grpo(setting: Setting) -> list[Contestant]:
 
 
 def _guided(setting: Setting) -> list[Contestant]:
-    """All scales on some prompts; the one that was taken, and the best on validation prompts, on all of them."""
+    """All scales on some prompts, and the one that was taken on all of them."""
     found = [
         Contestant(f"guided {scale:g}", f"guided, s = {scale:g}", _of(run, scale), run, scale, True)
         for scale in setting.config.all_scales
         for run in setting.runs
     ]
-    return [replace(one, briefly=one.scale not in setting.scales) for one in found]
+    return [replace(one, briefly=one.scale != setting.scale) for one in found]
 
 
 def _guided_best(setting: Setting) -> list[Contestant]:

@@ -54,7 +54,7 @@ def report(
         "pairs": {one.name: _against(one, groups, config.held_out, config.seed) for one in groups},
         "curve": _curve(groups, expected, free),
         "reached": _reached(groups, config.seed),
-        "examples": _examples(groups, prompts, setting.scales),
+        "examples": _examples(groups, prompts, setting.scale),
         "free": dict(free),
         **measured_now(torch=torch.__version__),
     }  # fmt: skip
@@ -169,12 +169,11 @@ def _reached(groups: Sequence[Group], seed: int) -> dict[str, Any]:
 
 
 def _examples(
-    groups: Sequence[Group], prompts: Sequence[str], scales: Sequence[float]
+    groups: Sequence[Group], prompts: Sequence[str], scale: float | None
 ) -> list[dict[str, Any]]:
     """Prompts where guidance wins most over the best fixed workflow, and where it loses most."""
     by_name = {one.name: one for one in groups}
-    names = [*(f"guided {scale:g}" for scale in scales), GRPO]
-    guided = next((by_name[name] for name in names if name in by_name), None)
+    guided = by_name.get(f"guided {scale:g}" if scale is not None else "", by_name.get(GRPO))
     fixed = by_name.get(FIXED)
     if guided is None or fixed is None:
         return []

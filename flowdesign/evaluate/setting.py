@@ -93,11 +93,6 @@ class Setting:
         return self.chosen["scale"] if self.chosen else None
 
     @property
-    def scales(self) -> tuple[float, ...]:
-        """The guidance scales that all prompts are measured at: the one that was taken, and the best."""
-        return (self.chosen["scale"], self.chosen["best"]) if self.chosen else ()
-
-    @property
     def start(self) -> str:
         """The SFT policy that the GRPO runs started from. Raises ConfigError where they have none in common."""
         starts: dict[str, str] = {}
