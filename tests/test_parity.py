@@ -15,7 +15,7 @@ from readme_tree import README
 from sigma_formulas import EXPECTED, visited
 
 from flowdesign.__main__ import main
-from flowdesign.parity import TOLERANCE, Parity, Row, as_markdown
+from flowdesign.parity import TOLERANCE, Parity, Row, as_markdown, tolerance
 from flowdesign.parity.stored import read
 from flowdesign.parity.toy import MEANS, RUNS, SEED, SHAPE, Run, denoised, error, noise
 from flowdesign.render.levels import NoiseLevels
@@ -42,7 +42,9 @@ def test_there_is_a_reference_for_every_pair() -> None:
 def test_what_is_stored_is_what_the_references_say(name: str, schedule: str) -> None:
     for run in RUNS:
         again = latent(name, schedule, run)
-        assert error(STORED.latents[name, schedule, run.name], again) < 1e-9
+        # The last bits of noise differ between CPUs.
+        allowed = 1e-6 if SAMPLERS[name].noise else 1e-9
+        assert error(STORED.latents[name, schedule, run.name], again) < allowed
         for extra in (False, True):
             levels = visited(schedule, run.steps, run.denoise, extra)
             stored = STORED.sigmas[schedule, run.name, extra].numpy()
@@ -73,8 +75,9 @@ def test_the_command_measures_and_tells(capsys: pytest.CaptureFixture[str]) -> N
     assert main(["fidelity", *names, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [row["sampler"] for row in found["rows"]] == names
-    errors = [value for row in found["rows"] for value in row["errors"].values()]
-    assert len(errors) == len(names) * len(SCHEDULES) and 0 < max(errors) < TOLERANCE
+    for row in found["rows"]:
+        errors = list(row["errors"].values())
+        assert len(errors) == len(SCHEDULES) and 0 < max(errors) < tolerance(row["sampler"])
     assert 0 < max(found["levels"].values()) < TOLERANCE
     assert [row["witness_error"] is None for row in found["rows"]] == [False, False, True]
 
@@ -95,13 +98,16 @@ def test_a_figure_tells_samplers_apart() -> None:
     assert alike == {("euler", "ddim"), ("euler_ancestral", "ddpm")}
 
 
-def test_the_largest_error_is_of_anything() -> None:
-    def row(own: float, seen: float | None) -> Row:
-        return Row("euler", "k-diffusion", {"normal": own}, "", seen)
+def test_an_error_of_anything_is_told() -> None:
+    def close(level: float, own: float, seen: float | None, name: str = "euler") -> bool:
+        good = Row("heun", "k-diffusion", {"normal": 0.0}, "", None)
+        row = Row(name, "k-diffusion", {"normal": own}, "", seen)
+        return Parity({"normal": level}, (good, row)).close
 
-    assert Parity({"normal": 3.0}, (row(1.0, None), row(2.0, 0.5))).largest == 3.0
-    assert Parity({"normal": 0.0}, (row(1.0, None), row(2.0, 0.5))).largest == 2.0
-    assert Parity({"normal": 0.0}, (row(1.0, None), row(2.0, 4.5))).largest == 4.5
+    assert close(9e-6, 9e-6, None) and close(9e-6, 9e-6, 9e-6)
+    assert not close(2e-5, 0.0, None) and not close(0.0, 2e-5, 0.0) and not close(0.0, 0.0, 2e-5)
+    assert close(0.0, 1e-4, None, "dpmpp_sde") and not close(0.0, 3e-4, None, "dpmpp_sde")
+    assert not close(0.0, math.inf, None, "dpmpp_sde")
 
 
 def test_the_table_as_markdown() -> None:

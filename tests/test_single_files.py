@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import (
@@ -114,7 +115,9 @@ def test_a_model_in_parts_is_the_whole_model(folder: Path, tmp_path: Path, model
         workflow[name]["inputs"]["model"] = ["unet", 0]
     del workflow["ckpt"]
     found = one(Renderer(installed([tmp_path])), workflow)
-    assert found.tobytes() == one(Renderer(models), custom()).tobytes()
+    whole = one(Renderer(models), custom())
+    apart = abs(np.asarray(found, int) - np.asarray(whole, int))
+    assert apart.max() <= 1  # where weights lie in memory may change the last bit
 
 
 @pytest.mark.parametrize(

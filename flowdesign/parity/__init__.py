@@ -4,7 +4,7 @@ Samplers are compared with references in double precision that were made from k-
 formulas (`stored`), and with diffusers' schedulers (`witnesses`), on a model whose answer is known (`toy`).
 """
 
-from flowdesign.parity.measuring import TOLERANCE, Parity, Row, measure
+from flowdesign.parity.measuring import TOLERANCE, Parity, Row, measure, tolerance
 from flowdesign.parity.table import as_markdown
 
-__all__ = ["TOLERANCE", "Parity", "Row", "as_markdown", "measure"]
+__all__ = ["TOLERANCE", "Parity", "Row", "as_markdown", "measure", "tolerance"]

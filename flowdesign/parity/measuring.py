@@ -19,6 +19,9 @@ from flowdesign.render.sigmas import SCHEDULES
 
 LEVELS = NoiseLevels()  # of Stable Diffusion
 TOLERANCE = 1e-5
+# Of samplers with Brownian noise: noise at a level that another CPU rounds otherwise is that of another place of the
+# tree. (4.8e-5 on an AMD EPYC, from references that were stored on an Intel Xeon.)
+BROWNIAN_TOLERANCE = 2e-4
 Say = Callable[[str], None]
 
 
@@ -45,11 +48,12 @@ class Parity:
     rows: tuple[Row, ...]
 
     @property
-    def largest(self) -> float:
-        """The largest of all errors."""
-        errors = [error for row in self.rows for error in row.errors.values()]
-        seen = [row.witness_error for row in self.rows if row.witness_error is not None]
-        return max([*self.levels.values(), *errors, *seen])
+    def close(self) -> bool:
+        """Whether no error is larger than it may be."""
+        return max(self.levels.values()) < TOLERANCE and all(
+            max([*row.errors.values(), row.witness_error or 0.0]) < tolerance(row.sampler)
+            for row in self.rows
+        )
 
 
 def measure(names: Sequence[str], say: Say) -> Parity:
@@ -63,6 +67,11 @@ def measure(names: Sequence[str], say: Say) -> Parity:
         say(f"{name}: {len(SCHEDULES)} schedules")
         rows.append(_row(name, references))
     return Parity({name: _levels_error(name, references) for name in SCHEDULES}, tuple(rows))
+
+
+def tolerance(name: str) -> float:
+    """How large a sampler's errors may be."""
+    return BROWNIAN_TOLERANCE if SAMPLERS[name].noise == "brownian" else TOLERANCE
 
 
 def _row(name: str, references: Stored) -> Row:
