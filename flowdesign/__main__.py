@@ -98,7 +98,7 @@ def bench(flags: argparse.Namespace) -> int:
 
 
 def fidelity(flags: argparse.Namespace) -> int:
-    """Compare samplers and schedules with references and with diffusers; status 1 above 1e-5."""
+    """Compare samplers and schedules with references and with diffusers; status 1 where any is off."""
     quiet()
     from flowdesign.parity import as_markdown, measure
     from flowdesign.render.errors import UnknownSampler

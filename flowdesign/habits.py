@@ -65,5 +65,5 @@ class Habits:
 
 
 def _contexts(said: Sequence[int]) -> list[tuple[int, ...]]:
-    """The last tokens, from the longest context to the shortest."""
-    return [tuple(said[-length:]) for length in range(min(LONGEST, len(said)), 0, -1)]
+    """The last tokens, from the longest context to the shortest; where nothing was said, that."""
+    return [tuple(said[-length:]) for length in range(min(LONGEST, len(said)), 0, -1)] or [()]

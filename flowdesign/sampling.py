@@ -115,7 +115,6 @@ class Said:
 class _Sentence:
     index: int
     generator: torch.Generator
-    begin: int
     state: Any
     pending: list[int]
     tokens: list[int] = field(default_factory=list)
@@ -298,7 +297,7 @@ def _nucleus(weights: Tensor, top_p: float) -> Tensor:
 
 def _open(index: int, seed: int, language: Language, begin: int) -> _Sentence:
     generator = torch.Generator().manual_seed(sample_seed(seed, index))
-    sentence = _Sentence(index, generator, begin, language.start(), [begin])
+    sentence = _Sentence(index, generator, language.start(), [begin])
     _take_forced(sentence, language)
     return sentence
 
@@ -321,10 +320,7 @@ def _guesses(
         return [[] for _ in group]
     begun = {tuple(one.tokens): one for one in group}
     room = max(TOKENS // len(begun) - 1, 0)
-    found = {
-        said: habits.guess([one.begin, *said], language, one.state, room)
-        for said, one in begun.items()
-    }
+    found = {said: habits.guess(said, language, one.state, room) for said, one in begun.items()}
     return [found[tuple(one.tokens)] for one in group]
 
 
@@ -365,7 +361,7 @@ def _choose(
     for sentence, token, log in zip(group, tokens.tolist(), logs.tolist(), strict=True):
         sentence.logprob += log
         if habits is not None:
-            habits.learn([sentence.begin, *sentence.tokens], token)
+            habits.learn(sentence.tokens, token)
         _take(sentence, token, language)
         _take_forced(sentence, language)
 

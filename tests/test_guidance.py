@@ -97,7 +97,7 @@ def test_v_prediction_by_hand(unet: Any) -> None:
     v = predicted(unet, X, SIGMA, text(1))
     expected = math.sqrt(a) * (X * math.sqrt(a)) - math.sqrt(1 - a) * v
     found = denoiser(unet, Model("some"), 1.0, "v_prediction")(X, SIGMA)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=5e-5)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_rescaled_cfg_has_the_spread_of_the_wanted_prediction(unet: Any) -> None:
@@ -109,7 +109,7 @@ def test_rescaled_cfg_has_the_spread_of_the_wanted_prediction(unet: Any) -> None
     def to_v(clean: Tensor) -> Tensor:
         return (a * X - clean) / math.sqrt(1 - a)
 
-    torch.testing.assert_close(to_v(found).std(), to_v(wanted).std(), rtol=1e-4, atol=5e-5)
+    torch.testing.assert_close(to_v(found).std(), to_v(wanted).std(), rtol=1e-4, atol=1e-5)
     plain = denoiser(unet, Model("some"), 7.0)(X, SIGMA)
     off = denoiser(unet, Model("some", rescale=0.0), 7.0)(X, SIGMA)
     torch.testing.assert_close(off, plain, rtol=1e-4, atol=1e-4)
@@ -181,14 +181,14 @@ def test_texts_of_two_lengths_share_a_call(unet: Any) -> None:
     long = text(4, tokens=10)
     made = guided(unet, checkpoint(), Model("some"), long, text(2), 4.0, lambda: None)(X, SIGMA)
     yes, no = (X - SIGMA * predicted(unet, X, SIGMA, each) for each in (long, text(2)))
-    torch.testing.assert_close(made, no + 4.0 * (yes - no), rtol=1e-4, atol=5e-5)
+    torch.testing.assert_close(made, no + 4.0 * (yes - no), rtol=1e-4, atol=1e-5)
 
 
 def test_several_texts_are_averaged(unet: Any) -> None:
     both = Conditioning(text(1).entries + text(4).entries)
     made = guided(unet, checkpoint(), Model("some"), both, text(2), 1.0, lambda: None)(X, SIGMA)
     parts = [X - SIGMA * predicted(unet, X, SIGMA, text(seed)) for seed in (1, 4)]
-    torch.testing.assert_close(made, (parts[0] + parts[1]) / 2, rtol=1e-4, atol=5e-5)
+    torch.testing.assert_close(made, (parts[0] + parts[1]) / 2, rtol=1e-4, atol=1e-5)
 
 
 def test_a_text_of_another_model_is_named(unet: Any) -> None:

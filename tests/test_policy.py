@@ -363,9 +363,9 @@ def test_a_forced_token_is_not_asked_for() -> None:
 
 
 def test_what_was_guessed_right_is_said_at_once() -> None:
-    """-1 0 1 2 3 4 is what the model wants; the habits believe that 3 is followed by 0."""
+    """0 1 2 3 4 is what the model wants; the habits believe that 3 is followed by 0."""
     habits = Habits()
-    for said, token in (([-1], 0), ([0], 1), ([3], 0)):
+    for said, token in (([], 0), ([0], 1), ([3], 0)):
         habits.learn(said, token)
     session = Scripted(5)
     language = Forced(5, end=4, longest=9)
